@@ -1,0 +1,44 @@
+# make reproduce   set up, then every analysis into results/, with results/index.html
+# make test        set up, then the whole test suite
+# make lab         JupyterLab on the notebooks
+# make lint        ruff: rules and format
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help reproduce test lab lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "stvit needs Python 3.10 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "Installing (torch is a download of some GB on Linux) ..."
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebook,export,cluster,test]'
+	@touch $@
+
+reproduce: $(STAMP)
+	$(BIN)/python -m analysis run
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lab: $(STAMP)
+	$(BIN)/python -m jupyterlab notebooks
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .cache

@@ -1,0 +1,113 @@
+"""``python -m analysis`` lists the analyses; ``python -m analysis run`` does those that are out of date."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.formats import dump
+from analysis.results import RESULTS, ROOT, versions
+
+STATE = ROOT / ".cache" / "reproduce.json"
+FLOOR = ("analysis/results.py", "analysis/formats.py", "analysis/style.py")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An analysis of the main job: ``python -m analysis.NAME ARGUMENTS`` writes ``results/NAME``."""
+
+    name: str
+    about: str
+    sources: tuple[str, ...]  # files and folders whose content decides the outcome
+    arguments: tuple[str, ...] = ("--report",)
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", f"analysis.{self.name}", *self.arguments]
+
+
+JOBS = [
+    Job("complexity", "FLOPs: printed, in closed form, counted", ("analysis/complexity", "stvit")),
+    Job("cluster_sim", "the cluster-center recovery theorem, simulated", ("analysis/cluster_sim",)),
+]
+
+
+def fingerprint(job: Job) -> str:
+    """A hash over the sources of a job, its arguments and the package versions."""
+    state = hashlib.sha256(json.dumps([job.arguments, versions()], sort_keys=True).encode())
+    for name in (*job.sources, *FLOOR):
+        path = ROOT / name
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if file.suffix in (".py", ".csv", ".json", ".safetensors"):
+                state.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+    return state.hexdigest()
+
+
+def outputs_intact(job: Job) -> bool:
+    """Do all files that the job's record names still exist?"""
+    record = RESULTS / job.name / "record.json"
+    if not record.exists():
+        return False
+    blocks = json.loads(record.read_text(encoding="utf-8"))["blocks"]
+    return all((record.parent / file).exists() for block in blocks for file in block.get("files", ()))
+
+
+def run(jobs: list[Job], force: bool = False) -> int:
+    done = json.loads(STATE.read_text()) if STATE.exists() else {}
+    failed = []
+    for number, job in enumerate(jobs, 1):
+        mark = f"[{number}/{len(jobs)}] {job.name}"
+        now = fingerprint(job)
+        if not force and done.get(job.name) == now and outputs_intact(job):
+            print(f"{mark}: unchanged", flush=True)
+            continue
+        print(f"{mark}: {job.about} ...", flush=True)
+        start = time.perf_counter()
+        if subprocess.run(job.command, cwd=ROOT).returncode:
+            failed.append(job.name)
+            continue
+        print(f"{mark}: done in {time.perf_counter() - start:.0f} s", flush=True)
+        done[job.name] = now
+        STATE.parent.mkdir(exist_ok=True)
+        dump(done, STATE)
+
+    from analysis import page
+
+    print(f"The page: {_shown(page.write())}")
+    if failed:
+        print(f"Failed: {', '.join(failed)}; the messages are above.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    commands = parser.add_subparsers(dest="action")
+    runner = commands.add_parser("run", help="run what is out of date, then write results/index.html")
+    runner.add_argument("names", nargs="*", metavar="NAME", help="these alone (default: all)")
+    runner.add_argument("--force", action="store_true", help="run also what has not changed")
+    args = parser.parse_args(argv)
+    table = {job.name: job for job in JOBS}
+    if args.action is None:
+        for job in JOBS:
+            print(f"python -m analysis.{job.name:<16} {job.about}")
+        print(f"python -m analysis {'run':<16} all of these that are out of date, and the results page")
+        return 0
+    unknown = [name for name in args.names if name not in table]
+    if unknown:
+        runner.error(f"unknown analysis {unknown[0]!r}; choose from {', '.join(table)}")
+    return run([table[name] for name in args.names] if args.names else JOBS, args.force)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Results and their records: no table or figure reaches ``results/`` without saying what made it.
+
+    with Report("complexity", title="What a sparsified transformer costs", command="...") as report:
+        report.prose("Plain words, *Markdown* allowed.")
+        report.table("table1", frame, caption="...")
+        report.figure("growth", fig, caption="...", alt="...")
+
+writes ``results/complexity/{table1.csv, growth.svg, growth.png, record.json}``. The record holds the
+command, the configuration, commit, versions, device, seed, seconds, the inputs with their hashes, and
+the blocks in the order they were added. ``analysis.page`` derives the results page from records alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.formats import dump
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn", "fvcore", "matplotlib")
+
+
+class Report:
+    """One analysis's tables, figures and prose, written with the record that made them."""
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        command: str,
+        config: dict | None = None,
+        seed: int | None = None,
+        inputs: list[Path] | tuple[Path, ...] = (),
+        out: Path | None = None,
+        device: str = "cpu",
+    ):
+        self.name, self.title, self.command = name, title, command
+        self.config, self.seed, self.inputs, self.device = config or {}, seed, list(inputs), device
+        self.out = Path(out) if out is not None else RESULTS / name
+        self.blocks: list[dict] = []
+
+    def __enter__(self) -> Report:
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, kind, value, traceback) -> None:
+        if kind is None:  # a run that failed leaves the record of the last good one
+            dump(self.record(), self.out / "record.json")
+
+    def heading(self, text: str) -> None:
+        self.blocks.append({"kind": "heading", "text": text})
+
+    def prose(self, text: str) -> None:
+        """A paragraph of plain words, in Markdown."""
+        self.blocks.append({"kind": "prose", "text": text})
+
+    def table(self, name: str, frame: pd.DataFrame, caption: str, digits: int = 4) -> None:
+        """Write ``name.csv`` with every digit; the page shows ``digits`` significant ones."""
+        path = self.out / f"{name}.csv"
+        path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        self._add("table", name, [path], caption=caption, digits=digits, rows=len(frame))
+
+    def figure(self, name: str, fig: Figure, caption: str, alt: str) -> None:
+        """Write ``name.svg`` and ``name.png`` in the house style."""
+        from analysis import style
+
+        self._add("figure", name, style.save(fig, self.out / name), caption=caption, alt=alt)
+
+    def record(self) -> dict:
+        seconds = time.perf_counter() - self._start
+        return {
+            "name": self.name,
+            "title": self.title,
+            "command": self.command,
+            "config": self.config,
+            "seed": self.seed,
+            "inputs": {_relative(path): digest(path) for path in self.inputs},
+            "blocks": self.blocks,
+            **environment(self.device),
+            "seconds": round(seconds, 2),
+        }
+
+    def _add(self, kind: str, name: str, paths: list[Path], **fields) -> None:
+        files = {path.name: digest(path) for path in paths}
+        self.blocks.append({"kind": kind, "name": name, "files": files, **fields})
+
+
+def environment(device: str = "cpu") -> dict:
+    """Where and with what a number was made: date, commit, versions, hardware."""
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "device": device,
+        "hardware": f"{_processor()}, {os.cpu_count()} cores",
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def commit() -> str:
+    """The commit that the code is at, with ``+changes`` where sources differ from it."""
+
+    def git(*words: str) -> str:
+        run = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "stvit", "analysis", "pyproject.toml")
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "not in a git checkout"
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _relative(path: Path) -> str:
+    path = Path(path).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
