@@ -1,5 +1,7 @@
 """Token-sparsified vision transformers: STViT, STViT-R and their rivals, registered with timm."""
 
-from stvit import vit
+from stvit.record import record
+from stvit.sparsify import dense, sparsify
+from stvit.vit import STViT
 
-__all__ = ["vit"]
+__all__ = ["STViT", "dense", "record", "sparsify"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import torch
 import torch.nn.functional as F
 from timm.layers import Attention as TimmAttention
 from timm.layers import RelPosBias
@@ -28,7 +27,13 @@ def recast(module: nn.Module, cls: type[Module]) -> Module:
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None, dropout: float = 0.0, fused: bool = True
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    bias: Tensor | None = None,
+    dropout: float = 0.0,
+    fused: bool = True,
 ) -> Tensor:
     """softmax(scale · q kᵀ + bias) v on (..., tokens, channels); ``fused`` decides how, not what."""
     if fused:
@@ -67,7 +72,9 @@ class Attention(TimmAttention):
         """What is added to the logits; nothing here."""
         return None
 
-    def project(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(
+        self, query: Tensor, key: Tensor | None, value: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if key is None:
             q, k, v = self._heads(query, 0, 3)
         elif value is None:
@@ -91,7 +98,9 @@ class RelativeAttention(Attention):
     """Attention among tokens on a grid, with Swin's learned bias for each relative position."""
 
     @classmethod
-    def from_attention(cls, attention: TimmAttention, grid: tuple[int, int], prefix_tokens: int) -> RelativeAttention:
+    def from_attention(
+        cls, attention: TimmAttention, grid: tuple[int, int], prefix_tokens: int
+    ) -> RelativeAttention:
         if prefix_tokens > 1:
             raise ValueError(
                 f"relative positions allow for one class token, not {prefix_tokens} prefix tokens; "
@@ -112,7 +121,9 @@ class ContextBlock(TimmBlock):
         keys = None if context is None else self.norm1(context)
         return self.update(x, self.norm1(x), keys)
 
-    def update(self, x: Tensor, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+    def update(
+        self, x: Tensor, query: Tensor, key: Tensor | None = None, value: Tensor | None = None
+    ) -> Tensor:
         """x + MHA(query, key, value), then + FFN; the attention's inputs are normalised already."""
         x = x + self.drop_path1(self.ls1(self.attn(query, key, value)))
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))

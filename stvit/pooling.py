@@ -59,7 +59,8 @@ def window_index(grid: Grid, tokens: Grid) -> tuple[list[list[int]], Grid]:
     check_fits(tokens, grid)
     rows, columns = (_axis_windows(size, parts) for size, parts in zip(grid, tokens, strict=True))
     windows = [
-        [y * grid[1] + x if y >= 0 and x >= 0 else -1 for y, x in product(ys, xs)] for ys, xs in product(rows, columns)
+        [y * grid[1] + x if y >= 0 and x >= 0 else -1 for y, x in product(ys, xs)]
+        for ys, xs in product(rows, columns)
     ]
     return windows, (len(rows[0]), len(columns[0]))
 

@@ -40,7 +40,9 @@ def record(model: nn.Module, attention: bool = True, assignments: bool = True) -
                 hooks.callback(_watch(module, key, observe, maps).remove)
                 watched += 1
         if not watched:
-            raise RuntimeError(f"{type(unwrap(model)).__name__} has no attention layer or token assignment to record")
+            raise RuntimeError(
+                f"{type(unwrap(model)).__name__} has no attention layer or token assignment to record"
+            )
         yield maps
     if not maps:
         raise RuntimeError(
@@ -60,7 +62,9 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def _observers(name: str, module: nn.Module, attention: bool, assignments: bool) -> Iterator[tuple[str, Callable]]:
+def _observers(
+    name: str, module: nn.Module, attention: bool, assignments: bool
+) -> Iterator[tuple[str, Callable]]:
     if attention and hasattr(module, "weights"):
         yield name, module.weights
     elif attention and isinstance(module, TimmAttention):
@@ -77,7 +81,9 @@ def _watch(module: nn.Module, key: str, observe: Callable, maps: dict[str, Tenso
     return module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
-def timm_weights(attn: TimmAttention, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+def timm_weights(
+    attn: TimmAttention, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+) -> Tensor:
     """The maps (B, heads, N, N) of timm's self-attention layer."""
     if is_causal:
         raise NotImplementedError("maps of causal attention are not recorded")

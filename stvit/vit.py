@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvit.attention import ContextBlock, RelativeAttention
-from stvit.pooling import Grid, create_pooling, token_grid
+from stvit.pooling import Grid, create_pooling
 from stvit.semantic import (
     ClusterLayer,
     ConditionalPosition,
@@ -63,7 +63,7 @@ class SemanticTokens:
         _choose("initialization", initialization, INITIALIZATIONS)
         _choose("position", position, POSITIONS)
         first, last, depth = stgm_at - 1, stgm_at - 1 + stgm_layers, len(self.blocks)
-        if not (0 <= first and 1 <= stgm_layers and last <= depth):
+        if not (first >= 0 and stgm_layers >= 1 and last <= depth):
             raise ValueError(
                 f"an STGM of {stgm_layers} layers at layer {stgm_at} does not fit a model of {depth} layers; "
                 f"choose stgm_layers ≥ 1 and 1 ≤ stgm_at ≤ {max(1, depth + 1 - max(stgm_layers, 1))}"
@@ -90,7 +90,9 @@ class SemanticTokens:
         self.num_kept_prefix_tokens = prefix
         patch = self.feature_info[0]["reduction"]
         coarse = round(patch * math.sqrt(grid[0] * grid[1] / pool.num_tokens))
-        self.feature_info = [dict(info, reduction=coarse if i >= first else patch) for i, info in enumerate(self.feature_info)]
+        self.feature_info = [
+            dict(info, reduction=coarse if i >= first else patch) for i, info in enumerate(self.feature_info)
+        ]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -171,7 +173,9 @@ class SemanticTokens:
             semantic = i >= self.stgm.start
             prefix = self.num_kept_prefix_tokens if semantic else self.num_prefix_tokens
             prefixes.append(tokens[:, :prefix])
-            maps.append(_shape(tokens[:, prefix:], self.semantic_grid if semantic else image_grid, output_fmt))
+            maps.append(
+                _shape(tokens[:, prefix:], self.semantic_grid if semantic else image_grid, output_fmt)
+            )
         if output_dict:
             out = {"image_intermediates": maps}
             if return_prefix_tokens and self.num_prefix_tokens:
@@ -194,7 +198,9 @@ class SemanticTokens:
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         if global_pool == "token" and not self.num_kept_prefix_tokens:
-            raise ValueError("global_pool='token' needs a class token behind the STGM; build with keep_prefix=True")
+            raise ValueError(
+                "global_pool='token' needs a class token behind the STGM; build with keep_prefix=True"
+            )
         super().reset_classifier(num_classes, global_pool)
 
     @torch.jit.ignore
@@ -215,9 +221,13 @@ class SemanticTokens:
         return blocks[: self.stgm.start], blocks[self.stgm], blocks[self.stgm.stop :]
 
     def _keeps_prefix(self, wish: bool | None) -> bool:
-        reads_prefix = self.num_prefix_tokens > 0 and (self.global_pool == "token" or self.pool_include_prefix)
+        reads_prefix = self.num_prefix_tokens > 0 and (
+            self.global_pool == "token" or self.pool_include_prefix
+        )
         if wish is False and self.global_pool == "token":
-            raise ValueError("the head reads the class token: keep_prefix=False needs another global_pool, such as 'avg'")
+            raise ValueError(
+                "the head reads the class token: keep_prefix=False needs another global_pool, such as 'avg'"
+            )
         return reads_prefix if wish is None else wish
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
@@ -265,7 +275,9 @@ def _shape(tokens: Tensor, grid: Grid | None, output_fmt: str) -> Tensor:
 
 def _create_position(position: str, pool: nn.Module, dim: int) -> nn.Module:
     if position in ("conditional", "relative") and pool.tokens is None:
-        raise ValueError(f"position={position!r} needs semantic tokens on a grid, which multi-scale pooling does not give")
+        raise ValueError(
+            f"position={position!r} needs semantic tokens on a grid, which multi-scale pooling does not give"
+        )
     if position == "learned":
         return GlobalCenters(pool.num_tokens, dim)
     return ConditionalPosition(pool.tokens, dim) if position == "conditional" else nn.Identity()
@@ -288,7 +300,7 @@ def filter_checkpoint(state_dict: dict, model: STViT) -> dict:
     return checkpoint_filter_fn(state_dict, model)
 
 
-def _cfg(**kwargs) -> dict:
+def default_cfg(**kwargs) -> dict:
     return {
         "url": "",
         "num_classes": 1000,
@@ -307,20 +319,22 @@ def _cfg(**kwargs) -> dict:
 
 
 default_cfgs = generate_default_cfgs(
-    {f"stvit_deit_{size}_patch16_224": _cfg() for size in ("tiny", "small", "base")}
+    {f"stvit_deit_{size}_patch16_224": default_cfg() for size in ("tiny", "small", "base")}
 )
+
+
+DEIT_DEFAULTS = dict(class_token=False, global_pool="avg", fc_norm=False, dynamic_img_size=True)
 
 
 def _create(variant: str, pretrained: bool = False, **kwargs) -> STViT:
     """STViT-DeiT: no class token, mean pooling behind the norm, any image size that the patch divides."""
-    defaults = dict(class_token=False, global_pool="avg", fc_norm=False, dynamic_img_size=True)
     return build_model_with_cfg(
         STViT,
         variant,
         pretrained,
         pretrained_filter_fn=filter_checkpoint,
         feature_cfg=dict(out_indices=3, feature_cls="getter"),
-        **{**defaults, **kwargs},
+        **{**DEIT_DEFAULTS, **kwargs},
     )
 
 
