@@ -1,0 +1,194 @@
+"""Closed forms of the models with window attention: Swin, Video Swin and STViT on both.
+
+N image tokens, W of them in a window, M semantic tokens in a window, N/W windows. Maps that the window
+does not divide are padded: attention runs on the padded map, norms and FFN on the real one. The relative
+position bias and the masks are added, which counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from analysis.complexity.formulas import (
+    Cost,
+    Term,
+    batch_norm,
+    block,
+    conv,
+    head,
+    layer_norm,
+    linear,
+    pooling_intra,
+    pooling_intra_inter,
+)
+
+Grid = tuple[int, int]
+SWIN = {"tiny": (96, (2, 2, 6, 2)), "small": (96, (2, 2, 18, 2)), "base": (128, (2, 2, 18, 2))}
+
+
+def padded(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def patch_stem(grid: Grid, C: int, frames: int = 1, taps: int = 16) -> Iterator[Term]:
+    """Swin's patch embedding and its norm; ``taps`` pixels a patch and channel."""
+    N = frames * grid[0] * grid[1]
+    yield Term("stem", "patch_embed", "patch embedding", conv(N, 3, C, taps))
+    yield Term("stem", "patch_embed", "norms", layer_norm(N, C))
+
+
+def conv_stem(grid: Grid, C: int, training: bool) -> Iterator[Term]:
+    """STViT's stem: twice 3×3 with stride 2, BatchNorm and Hardswish; C/2, then C channels."""
+    N, half = grid[0] * grid[1], C // 2
+    convolutions = conv(4 * N, 3, half, 9) + conv(N, half, C, 9)
+    norms = batch_norm(4 * N, half, training) + batch_norm(N, C, training)
+    yield Term("stem", "patch_embed", "patch embedding", convolutions)
+    yield Term("stem", "patch_embed", "norms", norms)
+
+
+def window_block(
+    part: str, layer: str, C: int, grid: Grid, window: int = 7, frames: int = 1, span: int = 1
+) -> Iterator[Term]:
+    """W-MSA or SW-MSA and FFN; ``frames`` images in windows of ``span`` frames."""
+    N = frames * grid[0] * grid[1]
+    inside = padded(frames, span) * padded(grid[0], window) * padded(grid[1], window)
+    return block(part, layer, C, inside, per_query=span * window**2, normed=N, kept=N)
+
+
+def merging(layer: str, C: int, grid: Grid, frames: int = 1) -> Iterator[Term]:
+    """Patch merging: four tokens side by side, norm, linear 4C → 2C; odd maps grow by a row or a column."""
+    N = frames * -(-grid[0] // 2) * -(-grid[1] // 2)
+    yield Term("downsampling", layer, "norms", layer_norm(N, 4 * C))
+    yield Term("downsampling", layer, "downsampling", linear(N, 4 * C, 2 * C))
+
+
+def halved(grid: Grid) -> Grid:
+    return -(-grid[0] // 2), -(-grid[1] // 2)
+
+
+def stage(
+    number: int, C: int, grid: Grid, depth: int, window: int = 7, frames: int = 1, span: int = 1
+) -> Iterator[Term]:
+    for i in range(1, depth + 1):
+        yield from window_block("base", f"stage {number} block {i}", C, grid, window, frames, span)
+
+
+def swin(
+    C: int,
+    depths: Sequence[int],
+    grid: Grid = (56, 56),
+    window: int = 7,
+    classes: int = 1000,
+    frames: int = 1,
+    span: int = 1,
+    taps: int = 16,
+    dense: bool = False,
+) -> Cost:
+    """Swin, Video Swin (``frames`` after the patches, windows of ``span`` of them) and, with ``dense``, the
+    backbone whose four stages each end in a norm instead of a classifier."""
+    terms = [*patch_stem(grid, C, frames, taps)]
+    for number, depth in enumerate(depths, 1):
+        terms += stage(number, C, grid, depth, window, frames, span)
+        if dense:
+            terms += output_norm(number, C, grid)
+        if number < len(depths):
+            terms += merging(f"merging {number}", C, grid, frames)
+            C, grid = 2 * C, halved(grid)
+    return Cost(terms if dense else [*terms, *head(frames * grid[0] * grid[1], C, classes)])
+
+
+def output_norm(number: int, C: int, grid: Grid) -> Iterator[Term]:
+    yield Term("head", f"norm {number}", "norms", layer_norm(grid[0] * grid[1], C))
+
+
+def swin_own_counter(C: int, depths: Sequence[int], grid: Grid = (56, 56), window: int = 7) -> Cost:
+    """What the Swin paper's own counter says: as above, but a LayerNorm counts 1 a value and not 5."""
+    return Cost(
+        term._replace(flops=term.flops // 5) if term.kind == "norms" else term
+        for term in swin(C, depths, grid, window)
+    )
+
+
+def window_pool(name: str, windows: int, side: int, w_s: int, C: int) -> Iterator[Term]:
+    """Initial centers of all windows of side×side tokens, w_s² each."""
+    M, taps = windows * w_s**2, (-(-side // w_s)) ** 2
+    if name == "intra_inter":
+        return pooling_intra_inter(M, taps, C)
+    if name == "intra":
+        return pooling_intra(M, taps, C)
+    if name == "max":
+        return iter(())
+    raise ValueError(f"no closed form for pooling {name!r} in windows; choose from intra_inter, intra, max")
+
+
+def stgm_windows(
+    layers: Sequence[str],
+    C: int,
+    N: int,
+    windows: int,
+    M: int,
+    key_window: int,
+    pooled_keys: bool,
+    apart: bool,
+) -> Iterator[Term]:
+    """STGM of a local transformer. Layer 1: the keys of a window are its ``key_window``² neighbourhood, and
+    its own M centers where ``pooled_keys``; keys and values are projected window by window. Layer 2: global."""
+    K, semantic = key_window**2 + (M if pooled_keys else 0), windows * M
+    yield from block(
+        "STGM 1", layers[0], C, semantic, windows * K, per_query=K, normed=semantic + windows * K
+    )
+    normed = semantic + N + (semantic if apart else 0)
+    yield from block("STGM 2", layers[1], C, semantic, semantic + N, normed=normed)
+
+
+def global_block(layer: str, C: int, semantic: int, apart: bool) -> Iterator[Term]:
+    return block("semantic", layer, C, semantic, normed=2 * semantic if apart else semantic)
+
+
+def local_block(layer: str, C: int, semantic: int, M: int) -> Iterator[Term]:
+    return block("semantic", layer, C, semantic, per_query=M)
+
+
+def stvit_swin(
+    C: int,
+    depths: Sequence[int],
+    base: int,
+    semantic_window: int = 3,
+    grid: Grid = (56, 56),
+    window: int = 7,
+    key_window: int = 10,
+    pooling: str = "intra_inter",
+    pooled_keys: bool = True,
+    classes: int = 1000,
+    frames: int = 1,
+    span: int = 1,
+    taps: int | None = None,
+    bn_training: bool = True,
+    apart: tuple[bool, bool] = (False, False),
+) -> Cost:
+    """STViT-Swin: ``base`` blocks of stage 3 on the image tokens, STGM, semantic blocks in turn local and
+    global, linear C → 2C, stage 4 global on the semantic tokens.
+
+    With ``taps`` the stem is a patch stem, and with ``frames`` all that follows the base blocks runs on each
+    frame by itself. ``apart``: are queries and keys normed apart in STGM layer 2, and in the global blocks
+    (where they are the same tokens)? It changes nothing but the number of norms.
+    """
+    terms = [*(patch_stem(grid, C, frames, taps) if taps else conv_stem(grid, C, bn_training))]
+    for number in (1, 2):
+        terms += stage(number, C, grid, depths[number - 1], window, frames, span)
+        terms += merging(f"merging {number}", C, grid, frames)
+        C, grid = 2 * C, halved(grid)
+    terms += stage(3, C, grid, base, window, frames, span)
+
+    windows, M = (grid[0] // window) * (grid[1] // window), semantic_window**2
+    semantic, N = windows * M, grid[0] * grid[1]
+    first, second, *others = [f"stage 3 block {i}" for i in range(base + 1, depths[2] + 1)]
+    one = [*window_pool(pooling, windows, window, semantic_window, C)]
+    one += stgm_windows((first, second), C, N, windows, M, key_window, pooled_keys, apart[0])
+    for i, name in enumerate(others):
+        one += global_block(name, C, semantic, apart[1]) if i % 2 else local_block(name, C, semantic, M)
+    one += [Term("downsampling", "expansion", "downsampling", linear(semantic, C, 2 * C))]
+    for i in range(1, depths[3] + 1):
+        one += global_block(f"stage 4 block {i}", 2 * C, semantic, apart[1])
+    terms += [term._replace(flops=frames * term.flops) for term in one]
+    return Cost([*terms, *head(frames * semantic, 2 * C, classes)])

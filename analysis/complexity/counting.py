@@ -1,0 +1,185 @@
+"""Counting the multiply-adds of a real model: fvcore with attention included, torch's counter beside it.
+
+fvcore has no handle for ``aten::scaled_dot_product_attention`` and counts fused attention as nothing; torch's
+FlopCounterMode does the same on a CPU. Here fvcore gets the handle. Models are built and run on the meta
+device, where no weights and no activations exist; where that fails, on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from analysis.complexity.readings import Build
+
+
+class Count(NamedTuple):
+    """What a model costs for one input, in multiply-adds."""
+
+    total: int
+    modules: dict[str, int]  # by module name; "" is the model, a parent holds the sum of its children
+    operators: dict[str, int]
+    ignored: dict[str, int]  # calls of operators that count nothing
+    torch_total: int  # torch's FlopCounterMode ÷ 2: matrix products and convolutions alone
+
+
+def attention_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
+    """Queries by keys and weights by values: Q·K·(d_k + d_v) for each head."""
+    q, k, v = (value.type().sizes() for value in inputs[:3])
+    return Counter({"attention": math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])})
+
+
+HANDLES = {"aten::scaled_dot_product_attention": attention_flops}
+
+
+class _TracedConvolutions(TorchFunctionMode):
+    """The tracer records ``aten::_convolution`` alone, which meta tensors do not pass on their way."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (torch.conv1d, torch.conv2d, torch.conv3d):
+            return self._convolution(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    @staticmethod
+    def _convolution(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+        if isinstance(padding, str):
+            raise NotImplementedError(f"padding={padding!r} on the meta device")
+        n = weight.ndim - 2
+        stride, padding, dilation = ((v,) * n if isinstance(v, int) else v for v in (stride, padding, dilation))
+        settings = (stride, padding, dilation, False, (0,) * n, groups)  # not transposed, no output padding
+        return torch._convolution(x, weight, bias, *settings, False, False, False, False)
+
+
+class _PlainSizes(TorchDispatchMode):
+    """Meta kernels written in Python want sizes that are integers, but under tracing they are tensors; the
+    tracer is blind to other threads. Views stay in this thread: autograd knows them by their base."""
+
+    def __enter__(self):
+        self._thread = ThreadPoolExecutor(1)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self._thread.shutdown()
+        return super().__exit__(*error)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        def call():
+            with torch.no_grad():
+                return func(*args, **(kwargs or {}))
+
+        is_view = any(value.alias_info is not None for value in func._schema.returns)
+        return call() if is_view else self._thread.submit(call).result()
+
+
+def count(model: nn.Module, input_shape: tuple[int, ...], handles: dict | None = None) -> Count:
+    """Count ``model`` on an input of ``input_shape``, in the mode (train, eval) that its modules are in.
+
+    ``handles`` replaces HANDLES; ``{}`` shows fvcore as it comes.
+    """
+    device = next(model.parameters()).device
+    images = torch.zeros(input_shape, device=device)
+    handles = HANDLES if handles is None else handles
+    with ExitStack() as stack, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stack.enter_context(torch.no_grad())
+        if device.type == "meta":
+            stack.enter_context(_PlainSizes())
+            stack.enter_context(_TracedConvolutions())
+        analysis = FlopCountAnalysis(model, images).set_op_handle(**handles)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        total = int(analysis.total())
+        modules = {name: int(flops) for name, flops in analysis.by_module().items()}
+        operators = {name: int(flops) for name, flops in analysis.by_operator().items()}
+        ignored = dict(analysis.unsupported_ops())
+    return Count(total, modules, operators, ignored, torch_count(model, images))
+
+
+def torch_count(model: nn.Module, images: torch.Tensor) -> int:
+    """torch's own counter, which counts 2 for a multiply-add, halved."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(images)
+    return counter.get_total_flops() // 2
+
+
+class DenseSwin(nn.Module):
+    """torchvision's Swin as a backbone: four maps, each behind a norm."""
+
+    def __init__(self, swin: nn.Module):
+        super().__init__()
+        self.features = swin.features
+        C = swin.features[0][0].out_channels
+        self.norms = nn.ModuleList(nn.LayerNorm(C * 2**i) for i in range(4))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        maps = []
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i % 2:  # stem and mergings are even, stages odd
+                maps.append(self.norms[i // 2](x))
+        return maps
+
+
+def create(build: Build, device: str = "meta") -> nn.Module:
+    """The model of ``build`` in evaluation mode; ValueError if no such model is registered."""
+    import timm
+
+    import stvit  # noqa: F401  registers its models
+
+    with torch.device(device):
+        if build.name.startswith("torchvision."):
+            model = _from_torchvision(build.name.removeprefix("torchvision."), **build.options)
+        elif timm.is_model(build.name):
+            model = timm.create_model(build.name, **build.options)
+        else:
+            raise ValueError(f"model not built yet: {build.name}")
+    model.eval()
+    for module in model.modules():
+        if build.bn_training and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    return model
+
+
+def _from_torchvision(name: str, dense: bool = False, **options) -> nn.Module:
+    from torchvision.models import get_model
+
+    model = get_model(name, weights=None, **options)
+    return DenseSwin(model) if dense else model
+
+
+class Registry:
+    """Counts by ``Build``, each made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Count | str] = {}
+
+    def count(self, build: Build) -> Count | str:
+        """The count, or in words why there is none."""
+        key = repr(build)
+        if key not in self._known:
+            self._known[key] = count_build(build)
+        return self._known[key]
+
+
+def count_build(build: Build) -> Count | str:
+    try:
+        model = create(build)
+    except ValueError as error:
+        return str(error)
+    except TypeError as error:
+        return f"{build.name} cannot be built with {build.options}: {error}"
+    try:
+        return count(model, build.shape)
+    except (NotImplementedError, RuntimeError, TypeError):  # an operator that has no meta kernel
+        return count(create(build, "cpu"), build.shape)

@@ -1,0 +1,256 @@
+"""How each printed cell is read: which model, with which options, and how the table rounds.
+
+Plain data and no torch: a reading names a closed form and its numbers, and how to build the same model.
+"""
+
+from __future__ import annotations
+
+import csv
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
+from functools import cache
+from typing import Any, NamedTuple
+
+from analysis.complexity import closed_global, closed_local, closed_recovery
+from analysis.complexity.formulas import Cost
+from analysis.results import RESULTS
+
+CELLS = RESULTS / "paper" / "flops_cells.csv"
+FAMILIES = {
+    "deit": closed_global.deit,
+    "stvit_deit": closed_global.stvit_deit,
+    "reduced_vit": closed_global.reduced_vit,
+    "dynamic_vit": closed_global.dynamic_vit,
+    "lvvit": closed_global.lvvit,
+    "swin": closed_local.swin,
+    "swin_own_counter": closed_local.swin_own_counter,
+    "stvit_swin": closed_local.stvit_swin,
+    "stvit_r_swin": closed_recovery.stvit_r_swin,
+}
+WIDTH = {"T": 192, "S": 384, "B": 768}
+SIZE = {"T": "tiny", "S": "small", "B": "base"}
+IMAGE = (1, 3, 224, 224)
+
+
+class Cell(NamedTuple):
+    """A printed number: in GFLOPs (multiply-adds), with the digits that the paper prints."""
+
+    paper: str
+    table: str
+    model: str
+    setting: str
+    printed: str
+
+
+class Build(NamedTuple):
+    """How to make the model itself: its name with timm (or torchvision), options, and its input."""
+
+    name: str
+    options: dict[str, Any] = {}
+    shape: tuple[int, ...] = IMAGE
+    bn_training: bool = False  # count BatchNorm as in training, as some of the papers' counts do
+
+
+class Reading(NamedTuple):
+    """What a cell is taken to mean."""
+
+    family: str  # a closed form of FAMILIES
+    numbers: dict[str, Any]
+    text: str
+    build: Build | None = None
+    rounding: str = ROUND_HALF_EVEN
+    reproduced: bool = True  # does the printed digit come out?
+    reduction: bool = False  # does the model spend more than the blocks that the closed form adds up?
+
+    def cost(self) -> Cost:
+        return FAMILIES[self.family](**self.numbers)
+
+
+def cells() -> list[Cell]:
+    with open(CELLS, encoding="utf-8", newline="") as file:
+        return [Cell(**row) for row in csv.DictReader(file)]
+
+
+def rounded(flops: int, printed: str, rounding: str = ROUND_HALF_EVEN) -> str:
+    """``flops`` in G with as many decimals as ``printed`` has."""
+    return str((Decimal(flops) / 10**9).quantize(Decimal(printed), rounding))
+
+
+@cache
+def readings() -> dict[tuple[str, str, str, str], Reading]:
+    """Cell (paper, table, model, setting) → its reading."""
+    found: dict[tuple[str, str, str, str], Reading] = {}
+    for part in (_table_1, _tables_8_13, _table_2, _tables_3_5_12, _table_6, _tables_10_11, _bat):
+        found |= part()
+    return found
+
+
+def dense_deit(size: str, class_token: bool, text: str, rounding: str = ROUND_HALF_EVEN) -> Reading:
+    options = {} if class_token else {"class_token": False, "global_pool": "avg", "fc_norm": False}
+    build = Build(f"deit_{SIZE[size]}_patch16_224", options)
+    return Reading("deit", {"C": WIDTH[size], "class_token": class_token}, text, build, rounding)
+
+
+def stvit_deit(size: str, text: str, rounding: str = ROUND_HALF_EVEN, **options) -> Reading:
+    """``options`` are the model's own names; the closed form speaks of tokens."""
+    numbers = {"C": WIDTH[size], **options}
+    numbers["tokens"] = numbers.pop("num_semantic_tokens", 16)
+    return Reading("stvit_deit", numbers, text, Build(f"stvit_deit_{SIZE[size]}_patch16_224", options), rounding)
+
+
+def _table_1():
+    found = {}
+    for size in "TSB":
+        token = size != "S"
+        N = "197 tokens, the class token among them" if token else "196 tokens, no class token"
+        found["STViT", "1", f"DeiT-{size}", "base"] = dense_deit(size, token, N)
+        text = f"4 base blocks and the STGM's keys on {N}; then the semantic tokens alone; pooling by Eqs. 4-5"
+        for M in (16, 36, 64, 100):
+            options = {"num_semantic_tokens": M, **({"class_token": True} if token else {})}
+            found["STViT", "1", f"STViT-DeiT-{size}", f"M={M}"] = stvit_deit(size, text, **options)
+    return found
+
+
+def _tables_8_13():
+    found = {}
+    for layers in (2, 3, 4):
+        text = "196 tokens; every STGM layer after the first has the keys Concat(S, X)"
+        options = {"stgm_layers": layers} if layers != 2 else {}
+        found["STViT", "8", "STViT-DeiT-S", f"{layers} STGM layers"] = stvit_deit("S", text, **options)
+    text = "STGM behind {} base blocks; adaptive mean pooling; the table cuts digits off instead of rounding"
+    for at, base in (("3-5", 3), ("4-6", 4), ("5-7", 5), ("7-9", 7), ("8-10", 8), ("10-12", 10)):
+        reading = stvit_deit("S", text.format(base), ROUND_DOWN, stgm_at=base + 1, pooling="mean")
+        found["STViT", "13", "STViT-DeiT-S", f"STGM at {at}"] = reading
+    return found
+
+
+def swin_numbers(size: str) -> dict[str, Any]:
+    C, depths = closed_local.SWIN[SIZE[size]]
+    return {"C": C, "depths": depths}
+
+
+def _table_2():
+    found = {}
+    own = (
+        "quoted from the Swin paper, whose own counter counts a LayerNorm 1 a value; no such model counts that: "
+        "fvcore gives {:.3f}"
+    )
+    text = (
+        "convolutional stem, BatchNorm as in training; STGM keys 4 × (100 + M), then 196 + 4M; local and global "
+        "semantic blocks in turn; maximum pooling, which counts nothing; queries and keys normed apart"
+    )
+    for size in "TSB":
+        numbers, base = swin_numbers(size), 2 if size == "T" else 10
+        fvcore = closed_local.swin(**numbers).total / 1e9
+        found["STViT", "2", f"Swin-{size}", "base"] = Reading("swin_own_counter", numbers, own.format(fvcore))
+        columns = [("M=9, STGM moved", 3, base - (1 if size == "T" else 2))]
+        columns += [(f"M={w * w}", w, base) for w in (2, 3, 4)]
+        for setting, w, at in columns:
+            options = {"semantic_window": w, **({"base_depth": at} if "moved" in setting else {})}
+            build = Build(f"stvit_swin_{SIZE[size]}_patch4_window7_224", {**options, "pooling": "max"}, IMAGE, True)
+            spec = {**numbers, "base": at, "semantic_window": w, "pooling": "max", "apart": (True, True)}
+            near = size == "S" and w == 2
+            extra = "; 0.18 MFLOPs short of the next digit, which any learned pooling adds" if near else ""
+            found["STViT", "2", f"STViT-Swin-{size}", setting] = Reading(
+                "stvit_swin", spec, text + extra, build, reproduced=not near
+            )
+    return found
+
+
+DENSE = {"800x1333": ((200, 334), (1, 3, 800, 1336)), "512x512": ((128, 128), (1, 3, 512, 512))}
+
+
+def _tables_3_5_12():
+    found = {}
+    for size in "SB":
+        numbers = swin_numbers(size)
+        name = f"stvit_r_swin_{SIZE[size]}_patch4_window7_224.released"
+        text = "the authors' program, three dumbbell units of six; BatchNorm as in training"
+        spec = {**numbers, "apart": (True, True)}
+        build = Build(name, {}, IMAGE, True)
+        found["STViT", "3", f"STViT-R-Swin-{size}", "224"] = Reading("stvit_r_swin", spec, text, build)
+        for table, setting in (("5", "800x1333"), ("12", "512x512")):
+            grid, shape = DENSE[setting]
+            text = "windows padded, a norm on each of the four maps"
+            build = Build(f"torchvision.swin_{size.lower()}", {"dense": True}, shape)
+            dense = {**numbers, "grid": grid, "dense": True}
+            found["STViT", table, f"Swin-{size}", setting] = Reading("swin", dense, text, build)
+            text = "key windows 14, 21 and 27 on the padded map, keys and values projected once; BatchNorm in evaluation"
+            build = Build(name, {"features_only": True}, shape)
+            dense = {**dense, "bn_training": False, "apart": (True, True)}
+            found["STViT", table, f"STViT-R-Swin-{size}", setting] = Reading("stvit_r_swin", dense, text, build)
+    return found
+
+
+def _table_6():
+    found = {}
+    video = {"frames": 16, "span": 8, "taps": 32, "classes": 400}
+    shape = (1, 3, 32, 224, 224)
+    for size, base in (("T", 2), ("S", 10)):
+        numbers = {**swin_numbers(size), **video}
+        text = "patch 2×4×4, so 16 frames of 56×56; window 8×7×7; 400 classes"
+        build = Build(f"torchvision.swin3d_{size.lower()}", {"num_classes": 400}, shape)
+        found["STViT", "6", f"VideoSwin-{size}", "32x224x224"] = Reading("swin", numbers, text, build)
+        text = "patch stem; all that follows the base blocks on each frame; keys 4 × 100 without P, then 196 + 36"
+        build = Build(f"stvit_video_swin_{SIZE[size]}", {}, shape)
+        spec = {**numbers, "base": base, "pooled_keys": False, "pooling": "max", "apart": (True, False)}
+        key = ("STViT", "6", f"STViT-VideoSwin-{size}", "32x224x224, M=9")
+        found[key] = Reading("stvit_swin", spec, text, build)
+    return found
+
+
+def _tables_10_11():
+    found = {}
+    text = "197 tokens, the auxiliary head counted"
+    base = Reading("lvvit", {}, text, Build("lvvit_small_patch16_224"))
+    found["STViT", "10", "LV-ViT-S", "base"] = found["BAT", "2", "LV-ViT-S", "base"] = base
+    text = "5 base blocks, STGM in blocks 6 and 7, keys with the class token, auxiliary head on the M tokens"
+    for M in (36, 49, 100):
+        extra = "; 4.62 does not come out, nor would a slip of one digit explain Table 11's 4.6 and both −30 %"
+        build = Build("stvit_lvvit_small_patch16_224", {"num_semantic_tokens": M})
+        reading = Reading("lvvit", {"tokens": M}, text + extra * (M == 100), build, reproduced=M != 100)
+        found["STViT", "10", "STViT-LV-ViT-S", f"M={M}"] = found["STViT", "11", "STViT-LV-ViT-S", f"M={M}"] = reading
+    text = "reduced in blocks 5, 9 and 13 (written 4, 8 and 12, counted from 0), ⌈k·n⌉ tokens and a fused one"
+    for paper, table, model, name, k in (
+        ("STViT", "11", "EViT-LV-ViT-S", "evit_lvvit_small_patch16_224", 0.5),
+        ("STViT", "11", "EViT-LV-ViT-S", "evit_lvvit_small_patch16_224", 0.7),
+        ("BAT", "2", "EViT-LV-ViT-S", "evit_lvvit_small_patch16_224", 0.7),
+        ("BAT", "2", "BAT-LV-ViT-S", "bat_lvvit_small_patch16_224", 0.7),
+    ):
+        spec = {"keep_rate": k, "extra": 1, "reduce_at": (5, 9, 13)}
+        build = Build(name, {"keep_rate": k})
+        found[paper, table, model, f"k={k}"] = Reading("lvvit", spec, text, build, reduction=True)
+    return found
+
+
+def _bat():
+    found = {}
+    text = "⌈k·n⌉ + 1 of n patch tokens stay behind blocks 4, 7 and 10; merging itself is not counted"
+
+    def reduced(method: str, size: str, k: float, reproduced: bool = True) -> Reading:
+        build = Build(f"{method}_deit_{SIZE[size]}_patch16_224", {"keep_rate": k})
+        numbers = {"C": WIDTH[size], "keep_rate": k}
+        return Reading("reduced_vit", numbers, text, build, reproduced=reproduced, reduction=True)
+
+    for size in "TSB":
+        found["BAT", "1", f"DeiT-{size}", "base"] = dense_deit(size, True, "197 tokens, the class token among them")
+        for label, method in (("BAT", "bat"), ("EViT", "evit"), ("EViT+BAT", "bat")):
+            found["BAT", "1", f"{label}-DeiT-{size}", "k=0.7"] = reduced(method, size, 0.7)
+        found["BAT", "1", f"DynamicViT-DeiT-{size}", "k=0.7"] = Reading(
+            "dynamic_vit",
+            {"C": WIDTH[size], "keep_rate": 0.7},
+            "predictors before blocks 4, 7 and 10, ⌊196·kⁱ⌋ patch tokens stay",
+            Build(f"dynamicvit_deit_{SIZE[size]}_patch16_224", {"keep_rate": 0.7}),
+            reproduced=False,
+            reduction=True,
+        )
+    found["BAT", "3", "DeiT-S", "base"] = found["BAT", "1", "DeiT-S", "base"]
+    for k in (0.7, 0.6, 0.5, 0.4, 0.3, 0.2):
+        found["BAT", "Fig. 6", "BAT-DeiT-S", f"k={k}"] = reduced("bat", "S", k)
+        for step in ("attentive preservation", "+ inattentive pack", "+ inattentive clustering", "+ attentive matching"):
+            if k in (0.7, 0.5):
+                reading = reduced("bat", "S", k)
+                if step == "attentive preservation":
+                    spec, words = {**reading.numbers, "extra": 0}, text.replace(" + 1", "")
+                    reading = reading._replace(numbers=spec, text=words, build=None)
+                found["BAT", "3", "BAT-DeiT-S", f"k={k}, {step}"] = reading
+    return found

@@ -1,0 +1,78 @@
+"""The table of printed cells: printed, by closed form, counted, with the reading and the residual."""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+from analysis.complexity.readings import Build, Cell, Reading, cells, readings, rounded
+
+FIELDS = (
+    "paper",
+    "table",
+    "model",
+    "setting",
+    "printed",
+    "closed_form",
+    "counted",
+    "residual_percent",
+    "verdict",
+    "reading",
+    "closed_form_flops",
+    "counted_flops",
+    "torch_flops",
+    "reason",
+)
+NOT_ASKED = "not counted: ask with --count"
+NOT_MODELLED = "another paper's model, quoted by this one; not part of this toolkit"
+
+
+def rows(count: bool = False) -> list[dict[str, Any]]:
+    """A row for each cell with FIELDS; numbers without ``_flops`` in the name are in G (10⁹ multiply-adds).
+
+    ``reason`` says why a cell was not counted. ``torch_flops`` is the total of torch's FlopCounterMode ÷ 2,
+    which leaves out all norms.
+    """
+    known = readings()
+    counter = _counter() if count else None
+    return [_row(cell, known.get(cell[:4]), counter) for cell in cells()]
+
+
+def _counter():
+    from analysis.complexity.counting import Registry
+
+    return Registry()
+
+
+def _row(cell: Cell, reading: Reading | None, counter) -> dict[str, Any]:
+    row = dict.fromkeys(FIELDS)
+    row |= {"paper": cell.paper, "table": cell.table, "model": cell.model, "setting": cell.setting}
+    row["printed"] = float(cell.printed)
+    if reading is None:
+        return row | {"verdict": "not modelled", "reading": NOT_MODELLED, "reason": NOT_MODELLED}
+    total = reading.cost().total
+    row |= {
+        "closed_form": total / 1e9,
+        "closed_form_flops": total,
+        "residual_percent": 100 * (total / 1e9 / row["printed"] - 1),
+        "verdict": verdict(cell, reading, total),
+        "reading": reading.text,
+    }
+    return row | _counted(reading.build, counter)
+
+
+def verdict(cell: Cell, reading: Reading, total: int) -> str:
+    if Decimal(rounded(total, cell.printed, reading.rounding)) == Decimal(cell.printed):
+        return "reproduced, digits cut off" if reading.rounding == ROUND_DOWN else "reproduced"
+    return "not reproduced"
+
+
+def _counted(build: Build | None, counter) -> dict[str, Any]:
+    if build is None:
+        return {"reason": "no registered model is of this reading"}
+    if counter is None:
+        return {"reason": NOT_ASKED}
+    found = counter.count(build)
+    if isinstance(found, str):
+        return {"reason": found}
+    return {"counted": found.total / 1e9, "counted_flops": found.total, "torch_flops": found.torch_total}
