@@ -264,11 +264,25 @@ class IntraInterPooling(IntraPooling):
 
     def _resize(self, offsets: Tensor, grid: Grid) -> Tensor:
         size = tuple(-(-side // parts) for side, parts in zip(grid, self.tokens, strict=True))
-        if size == self.window:
-            return offsets
-        offsets = offsets.unflatten(2, self.window)
-        offsets = F.interpolate(offsets, size=size, mode="bilinear", align_corners=False)
-        return offsets.flatten(2)
+        return offsets if size == self.window else resize_offsets(offsets, self.window, size)
+
+    def adapt_state_dict(self, state_dict: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """Offsets trained on another (square) window at this one's size: the same function of the image."""
+        changed = dict(state_dict)
+        for name in ("weight", "bias"):
+            key = f"{prefix}inter.pointwise.{name}"
+            side = math.isqrt(len(state_dict[key])) if key in state_dict else 0
+            if side and side**2 == len(state_dict[key]) and (side, side) != self.window:
+                rows = state_dict[key].float().reshape(side**2, -1).T  # (C, a₀·b₀)
+                rows = resize_offsets(rows[None], (side, side), self.window)[0].T  # (a·b, C)
+                changed[key] = rows.reshape(-1, *state_dict[key].shape[1:]).to(state_dict[key].dtype)
+        return changed
+
+
+def resize_offsets(offsets: Tensor, window: Grid, size: Grid) -> Tensor:
+    """(B, M, a₀·b₀) offsets for windows of one size as (B, M, a·b) offsets for those of another."""
+    maps = F.interpolate(offsets.unflatten(2, window), size=size, mode="bilinear", align_corners=False)
+    return maps.flatten(2)
 
 
 POOLINGS: dict[str, type[Pooling]] = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvit.attention import ContextBlock, RelativeAttention
-from stvit.pooling import Grid, create_pooling
+from stvit.pooling import Grid, IntraInterPooling, create_pooling
 from stvit.semantic import (
     ClusterLayer,
     ConditionalPosition,
@@ -230,14 +230,16 @@ class SemanticTokens:
             )
         return reads_prefix if wish is None else wish
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        """Positions of a class token that this model does not have are left out (DeiT has one)."""
-        key = f"{prefix}pos_embed"
-        if key in state_dict and self.pos_embed is not None:
-            surplus = state_dict[key].shape[1] - self.pos_embed.shape[1]
-            if self.num_prefix_tokens == 0 and surplus in (1, 2) and state_dict[key].ndim == 3:
-                state_dict[key] = state_dict[key][:, surplus:]
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def adapt_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without the positions of class tokens that this model does not have (DeiT has one)."""
+        key = "pos_embed"
+        if key not in state_dict or self.pos_embed is None or self.num_prefix_tokens:
+            return state_dict
+        surplus = state_dict[key].shape[1] - self.pos_embed.shape[1]
+        return {**state_dict, key: state_dict[key][:, surplus:]} if surplus in (1, 2) else state_dict
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
+        return super().load_state_dict(self.adapt_state_dict(state_dict), strict, assign)
 
 
 class STViT(SemanticTokens, VisionTransformer):
@@ -289,14 +291,15 @@ def _with_relative_positions(block: nn.Module, tokens: Grid, prefix: int) -> Con
     return block
 
 
-def filter_checkpoint(state_dict: dict, model: STViT) -> dict:
-    """A ViT's state dict for ``model``: positions at its grid, without those of an absent class token."""
+def filter_checkpoint(state_dict: dict[str, Tensor], model: STViT) -> dict[str, Tensor]:
+    """A ViT's state dict for ``model``: positions and pooling offsets at its grid, class token as it has."""
     pos_embed = state_dict.get("pos_embed")
     if pos_embed is not None and model.num_prefix_tokens == 0:
-        count = pos_embed.shape[1]
-        surplus = count - math.isqrt(count) ** 2
-        if surplus in (1, 2) and count != model.pos_embed.shape[1]:
-            state_dict = dict(state_dict, pos_embed=pos_embed[:, surplus:])
+        surplus = pos_embed.shape[1] - math.isqrt(pos_embed.shape[1]) ** 2
+        if surplus in (1, 2) and pos_embed.shape[1] != model.pos_embed.shape[1]:
+            state_dict = {**state_dict, "pos_embed": pos_embed[:, surplus:]}
+    if isinstance(model.initial, IntraInterPooling):
+        state_dict = model.initial.adapt_state_dict(state_dict, "initial.")
     return checkpoint_filter_fn(state_dict, model)
 
 
