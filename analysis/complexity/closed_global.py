@@ -41,7 +41,9 @@ def window_of(grid: Grid, tokens: Grid) -> int:
 
 def patch_embedding(grid: Grid, patch: int, channels: int, C: int) -> Iterator[Term]:
     N = grid[0] * grid[1]
-    yield Term("stem", "patch_embed", "patch embedding", conv(N, channels, C, patch**2))
+    yield Term(
+        "stem", "patch_embed", "patch embedding", conv(N, channels, C, patch**2), N * channels * patch**2
+    )
 
 
 def pool(name: str, grid: Grid, tokens: Grid, C: int) -> Iterator[Term]:
@@ -168,8 +170,8 @@ def dynamic_vit(
 def predictor(layer: str, n: int, C: int) -> Iterator[Term]:
     """Norm and C → C, then on the local and the averaged half: C → C/2 → C/4 → 2."""
     mlp = linear(n, C, C) + linear(n, C, C // 2) + linear(n, C // 2, C // 4) + linear(n, C // 4, 2)
-    yield Term("reduction", layer, "norms", layer_norm(n, C))
-    yield Term("reduction", layer, "token reduction", mlp)
+    yield Term("reduction", layer, "norms", layer_norm(n, C), n * C)
+    yield Term("reduction", layer, "token reduction", mlp, 4 * n * C)
 
 
 def conv_stem(grid: Grid, C: int, hidden: int = 64, channels: int = 3) -> Iterator[Term]:
@@ -177,8 +179,20 @@ def conv_stem(grid: Grid, C: int, hidden: int = 64, channels: int = 3) -> Iterat
     positions = (8 * grid[0]) * (8 * grid[1])
     convolutions = conv(positions, channels, hidden, 49) + 2 * conv(positions, hidden, hidden, 9)
     patches = conv(grid[0] * grid[1], hidden, C, 64)
-    yield Term("stem", "patch_embed", "patch embedding", convolutions + patches)
-    yield Term("stem", "patch_embed", "norms", 3 * batch_norm(positions, hidden, training=False))
+    yield Term(
+        "stem",
+        "patch_embed",
+        "patch embedding",
+        convolutions + patches,
+        positions * (4 * channels + 3 * hidden),
+    )
+    yield Term(
+        "stem",
+        "patch_embed",
+        "norms",
+        3 * batch_norm(positions, hidden, training=False),
+        3 * positions * hidden,
+    )
 
 
 def lvvit(
@@ -214,5 +228,5 @@ def lvvit(
         terms += stgm(names, tokens, n + 1, C, r)
         for i in range(stgm_at + stgm_layers, depth + 1):
             terms += block("semantic", f"block {i}", C, tokens, r=r)
-    auxiliary = Term("head", "aux_head", "head", linear(words, C, classes))
+    auxiliary = Term("head", "aux_head", "head", linear(words, C, classes), words * C)
     return Cost([*terms, *head(last, C, classes), auxiliary])

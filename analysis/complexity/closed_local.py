@@ -33,8 +33,8 @@ def padded(size: int, multiple: int) -> int:
 def patch_stem(grid: Grid, C: int, frames: int = 1, taps: int = 16) -> Iterator[Term]:
     """Swin's patch embedding and its norm; ``taps`` pixels a patch and channel."""
     N = frames * grid[0] * grid[1]
-    yield Term("stem", "patch_embed", "patch embedding", conv(N, 3, C, taps))
-    yield Term("stem", "patch_embed", "norms", layer_norm(N, C))
+    yield Term("stem", "patch_embed", "patch embedding", conv(N, 3, C, taps), 3 * N * taps)
+    yield Term("stem", "patch_embed", "norms", layer_norm(N, C), N * C)
 
 
 def conv_stem(grid: Grid, C: int, training: bool) -> Iterator[Term]:
@@ -42,8 +42,10 @@ def conv_stem(grid: Grid, C: int, training: bool) -> Iterator[Term]:
     N, half = grid[0] * grid[1], C // 2
     convolutions = conv(4 * N, 3, half, 9) + conv(N, half, C, 9)
     norms = batch_norm(4 * N, half, training) + batch_norm(N, C, training)
-    yield Term("stem", "patch_embed", "patch embedding", convolutions)
-    yield Term("stem", "patch_embed", "norms", norms)
+    yield Term(
+        "stem", "patch_embed", "patch embedding", convolutions, (16 * 3 + 4 * half) * N + (4 * half + C) * N
+    )
+    yield Term("stem", "patch_embed", "norms", norms, (4 * half + C) * N)
 
 
 def window_block(
@@ -58,8 +60,8 @@ def window_block(
 def merging(layer: str, C: int, grid: Grid, frames: int = 1) -> Iterator[Term]:
     """Patch merging: four tokens side by side, norm, linear 4C → 2C; odd maps grow by a row or a column."""
     N = frames * -(-grid[0] // 2) * -(-grid[1] // 2)
-    yield Term("downsampling", layer, "norms", layer_norm(N, 4 * C))
-    yield Term("downsampling", layer, "downsampling", linear(N, 4 * C, 2 * C))
+    yield Term("downsampling", layer, "norms", layer_norm(N, 4 * C), 4 * N * C)
+    yield Term("downsampling", layer, "downsampling", linear(N, 4 * C, 2 * C), 4 * N * C)
 
 
 def halved(grid: Grid) -> Grid:
@@ -98,7 +100,7 @@ def swin(
 
 
 def output_norm(number: int, C: int, grid: Grid) -> Iterator[Term]:
-    yield Term("head", f"norm {number}", "norms", layer_norm(grid[0] * grid[1], C))
+    yield Term("head", f"norm {number}", "norms", layer_norm(grid[0] * grid[1], C), grid[0] * grid[1] * C)
 
 
 def swin_own_counter(C: int, depths: Sequence[int], grid: Grid = (56, 56), window: int = 7) -> Cost:
@@ -187,8 +189,8 @@ def stvit_swin(
     one += stgm_windows((first, second), C, N, windows, M, key_window, pooled_keys, apart[0])
     for i, name in enumerate(others):
         one += global_block(name, C, semantic, apart[1]) if i % 2 else local_block(name, C, semantic, M)
-    one += [Term("downsampling", "expansion", "downsampling", linear(semantic, C, 2 * C))]
+    one += [Term("downsampling", "expansion", "downsampling", linear(semantic, C, 2 * C), semantic * C)]
     for i in range(1, depths[3] + 1):
         one += global_block(f"stage 4 block {i}", 2 * C, semantic, apart[1])
-    terms += [term._replace(flops=frames * term.flops) for term in one]
+    terms += [term._replace(flops=frames * term.flops, values=frames * term.values) for term in one]
     return Cost([*terms, *head(frames * semantic, 2 * C, classes)])

@@ -125,7 +125,14 @@ def stvit_r_swin(
     return Cost(terms if dense else [*terms, *head(grid[0] * grid[1], C, classes)])
 
 
-def without_units(C: int, depths: Sequence[int], base: int, grid: Grid = (56, 56), window: int = 7) -> Cost:
+def without_units(
+    C: int,
+    depths: Sequence[int],
+    base: int,
+    grid: Grid = (56, 56),
+    window: int = 7,
+    apart: tuple[bool, bool] = (True, True),
+) -> Cost:
     """Table 9's "w/o DU": one STGM after ``base`` blocks of stage 3, semantic blocks, one recovery layer."""
     terms = [*conv_stem(grid, C, True)]
     for number in (1, 2):
@@ -135,9 +142,11 @@ def without_units(C: int, depths: Sequence[int], base: int, grid: Grid = (56, 56
     X = Map(grid, window, 3)
     terms += stage(3, C, grid, base, window)
     names = [f"stage 3 block {i}" for i in range(base + 1, depths[2] + 1)]
-    terms += stgm_windows(names[:2], C, X.N, X.windows, X.M, 10, True, False)
+    terms += stgm_windows(names[:2], C, X.N, X.windows, X.M, 10, True, apart[0])
     for i, name in enumerate(names[2:-1]):
-        terms += global_block(name, C, X.semantic, False) if i % 2 else local_block(name, C, X.semantic, X.M)
+        terms += (
+            global_block(name, C, X.semantic, apart[1]) if i % 2 else local_block(name, C, X.semantic, X.M)
+        )
     terms += recovery(names[-1], C, X, X.semantic)
     terms += merging("merging 3", C, grid)
     C, grid = 2 * C, halved(grid)

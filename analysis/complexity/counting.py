@@ -57,7 +57,9 @@ class _TracedConvolutions(TorchFunctionMode):
         if isinstance(padding, str):
             raise NotImplementedError(f"padding={padding!r} on the meta device")
         n = weight.ndim - 2
-        stride, padding, dilation = ((v,) * n if isinstance(v, int) else v for v in (stride, padding, dilation))
+        stride, padding, dilation = (
+            (v,) * n if isinstance(v, int) else v for v in (stride, padding, dilation)
+        )
         settings = (stride, padding, dilation, False, (0,) * n, groups)  # not transposed, no output padding
         return torch._convolution(x, weight, bias, *settings, False, False, False, False)
 
@@ -131,11 +133,19 @@ class DenseSwin(nn.Module):
         return maps
 
 
+def load_registry() -> None:
+    """Import what registers models; importing torch code that is scripted warns of things beyond our reach."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import timm  # noqa: F401
+
+        import stvit  # noqa: F401
+
+
 def create(build: Build, device: str = "meta") -> nn.Module:
     """The model of ``build`` in evaluation mode; ValueError if no such model is registered."""
+    load_registry()
     import timm
-
-    import stvit  # noqa: F401  registers its models
 
     with torch.device(device):
         if build.name.startswith("torchvision."):

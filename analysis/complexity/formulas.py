@@ -30,6 +30,7 @@ class Term(NamedTuple):
     layer: str  # the layer by its name in the model, for example "block 5"
     kind: str  # one of KINDS
     flops: int
+    values: int = 0  # activations that the backward pass keeps for it: see ``Cost.values``
 
 
 class Cost(tuple[Term, ...]):
@@ -49,8 +50,15 @@ class Cost(tuple[Term, ...]):
             sums[key] = sums.get(key, 0) + term.flops
         return sums
 
-    def without(self, *kinds: str) -> int:
-        return sum(term.flops for term in self if term.kind not in kinds)
+    @property
+    def values(self) -> int:
+        """Activations that one image's backward pass keeps, with fused attention: the inputs of norms, linear
+        layers, convolutions and activation functions, and queries, keys and values. No parameters."""
+        return sum(term.values for term in self)
+
+    def map_values(self, head_dim: int) -> int:
+        """What attention that is not fused keeps on top: a map for each head, Q·K values."""
+        return self.by("kind").get("attention products", 0) // (2 * head_dim)
 
 
 def linear(N: int, C_in: int, C_out: int) -> int:
@@ -104,17 +112,19 @@ def block(
     """
     K = Q if K is None else K
     kept = Q if kept is None else kept
-    yield Term(part, layer, "norms", layer_norm(Q if normed is None else normed, C) + layer_norm(kept, C))
-    yield Term(part, layer, "attention projections", projections(Q, K, C))
-    yield Term(part, layer, "attention products", products(Q, K if per_query is None else per_query, C))
-    yield Term(part, layer, "FFN", ffn(kept, C, r))
+    normed = Q if normed is None else normed
+    per_query = K if per_query is None else per_query
+    yield Term(part, layer, "norms", layer_norm(normed, C) + layer_norm(kept, C), (normed + kept) * C)
+    yield Term(part, layer, "attention projections", projections(Q, K, C), (normed + Q) * C)
+    yield Term(part, layer, "attention products", products(Q, per_query, C), (Q + 2 * K) * C)
+    yield Term(part, layer, "FFN", ffn(kept, C, r), (1 + 2 * r) * kept * C)
 
 
 def head(N: int, C: int, classes: int) -> Iterator[Term]:
     """The last norm, on N tokens, and the classifier, on one."""
-    yield Term("head", "norm", "norms", layer_norm(N, C))
+    yield Term("head", "norm", "norms", layer_norm(N, C), N * C)
     if classes:
-        yield Term("head", "head", "head", linear(1, C, classes))
+        yield Term("head", "head", "head", linear(1, C, classes), C)
 
 
 def pooling_intra_inter(M: int, window: int, C: int) -> Iterator[Term]:
@@ -127,16 +137,18 @@ def pooling_intra_inter(M: int, window: int, C: int) -> Iterator[Term]:
     intra = conv(positions, C, C, 9, groups=C) + linear(positions, C, 1)
     inter = conv(M, C, C, 9, groups=C) + linear(M, C, window)
     weighted_sums = 2 * positions * C
-    yield Term("pooling", "pooling", "pooling", intra + inter + weighted_sums)
-    yield Term("pooling", "pooling", "norms", layer_norm(positions, C) + layer_norm(M, C))
+    yield Term("pooling", "pooling", "pooling", intra + inter + weighted_sums, 3 * (positions + M) * C)
+    yield Term(
+        "pooling", "pooling", "norms", layer_norm(positions, C) + layer_norm(M, C), (positions + M) * C
+    )
 
 
 def pooling_intra(M: int, window: int, C: int) -> Iterator[Term]:
     """Eq. 4 alone: P = softmax(M_i)·X."""
     positions = M * window
     mask = conv(positions, C, C, 9, groups=C) + linear(positions, C, 1)
-    yield Term("pooling", "pooling", "pooling", mask + positions * C)
-    yield Term("pooling", "pooling", "norms", layer_norm(positions, C))
+    yield Term("pooling", "pooling", "pooling", mask + positions * C, 3 * positions * C)
+    yield Term("pooling", "pooling", "norms", layer_norm(positions, C), positions * C)
 
 
 def pooling_mean(N: int, C: int) -> Iterator[Term]:

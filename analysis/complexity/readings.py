@@ -6,8 +6,10 @@ Plain data and no torch: a reading names a closed form and its numbers, and how 
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from analysis.complexity import closed_global, closed_local, closed_recovery
@@ -45,7 +47,7 @@ class Build(NamedTuple):
     """How to make the model itself: its name with timm (or torchvision), options, and its input."""
 
     name: str
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     shape: tuple[int, ...] = IMAGE
     bn_training: bool = False  # count BatchNorm as in training, as some of the papers' counts do
 
@@ -60,6 +62,7 @@ class Reading(NamedTuple):
     rounding: str = ROUND_HALF_EVEN
     reproduced: bool = True  # does the printed digit come out?
     reduction: bool = False  # does the model spend more than the blocks that the closed form adds up?
+    uncounted: str = "no registered model is of this reading"  # why there is no ``build``
 
     def cost(self) -> Cost:
         return FAMILIES[self.family](**self.numbers)
@@ -94,7 +97,9 @@ def stvit_deit(size: str, text: str, rounding: str = ROUND_HALF_EVEN, **options)
     """``options`` are the model's own names; the closed form speaks of tokens."""
     numbers = {"C": WIDTH[size], **options}
     numbers["tokens"] = numbers.pop("num_semantic_tokens", 16)
-    return Reading("stvit_deit", numbers, text, Build(f"stvit_deit_{SIZE[size]}_patch16_224", options), rounding)
+    return Reading(
+        "stvit_deit", numbers, text, Build(f"stvit_deit_{SIZE[size]}_patch16_224", options), rounding
+    )
 
 
 def _table_1():
@@ -103,7 +108,9 @@ def _table_1():
         token = size != "S"
         N = "197 tokens, the class token among them" if token else "196 tokens, no class token"
         found["STViT", "1", f"DeiT-{size}", "base"] = dense_deit(size, token, N)
-        text = f"4 base blocks and the STGM's keys on {N}; then the semantic tokens alone; pooling by Eqs. 4-5"
+        text = (
+            f"4 base blocks and the STGM's keys on {N}; then the semantic tokens alone; pooling by Eqs. 4-5"
+        )
         for M in (16, 36, 64, 100):
             options = {"num_semantic_tokens": M, **({"class_token": True} if token else {})}
             found["STViT", "1", f"STViT-DeiT-{size}", f"M={M}"] = stvit_deit(size, text, **options)
@@ -116,9 +123,12 @@ def _tables_8_13():
         text = "196 tokens; every STGM layer after the first has the keys Concat(S, X)"
         options = {"stgm_layers": layers} if layers != 2 else {}
         found["STViT", "8", "STViT-DeiT-S", f"{layers} STGM layers"] = stvit_deit("S", text, **options)
-    text = "STGM behind {} base blocks; adaptive mean pooling; the table cuts digits off instead of rounding"
+    text = (
+        "a label is the slice of layers counted from 0, so 3-5 has 3 base blocks; adaptive mean pooling; the table "
+        "cuts digits off instead of rounding"
+    )
     for at, base in (("3-5", 3), ("4-6", 4), ("5-7", 5), ("7-9", 7), ("8-10", 8), ("10-12", 10)):
-        reading = stvit_deit("S", text.format(base), ROUND_DOWN, stgm_at=base + 1, pooling="mean")
+        reading = stvit_deit("S", text, ROUND_DOWN, stgm_at=base + 1, pooling="mean")
         found["STViT", "13", "STViT-DeiT-S", f"STGM at {at}"] = reading
     return found
 
@@ -130,23 +140,25 @@ def swin_numbers(size: str) -> dict[str, Any]:
 
 def _table_2():
     found = {}
-    own = (
-        "quoted from the Swin paper, whose own counter counts a LayerNorm 1 a value; no such model counts that: "
-        "fvcore gives {:.3f}"
-    )
+    fvcore = {size: closed_local.swin(**swin_numbers(size)).total / 1e9 for size in "TSB"}
+    values = ", ".join(f"{value:.3f}" for value in fvcore.values())
+    own = f"quoted from the Swin paper, whose own counter counts a LayerNorm 1 a value; fvcore gives {values}"
+    why = "the Swin paper's own counter is not fvcore's, which counts {:.3f} G"
     text = (
         "convolutional stem, BatchNorm as in training; STGM keys 4 × (100 + M), then 196 + 4M; local and global "
         "semantic blocks in turn; maximum pooling, which counts nothing; queries and keys normed apart"
     )
     for size in "TSB":
         numbers, base = swin_numbers(size), 2 if size == "T" else 10
-        fvcore = closed_local.swin(**numbers).total / 1e9
-        found["STViT", "2", f"Swin-{size}", "base"] = Reading("swin_own_counter", numbers, own.format(fvcore))
+        base_cell = Reading("swin_own_counter", numbers, own, uncounted=why.format(fvcore[size]))
+        found["STViT", "2", f"Swin-{size}", "base"] = base_cell
         columns = [("M=9, STGM moved", 3, base - (1 if size == "T" else 2))]
         columns += [(f"M={w * w}", w, base) for w in (2, 3, 4)]
         for setting, w, at in columns:
             options = {"semantic_window": w, **({"base_depth": at} if "moved" in setting else {})}
-            build = Build(f"stvit_swin_{SIZE[size]}_patch4_window7_224", {**options, "pooling": "max"}, IMAGE, True)
+            build = Build(
+                f"stvit_swin_{SIZE[size]}_patch4_window7_224", {**options, "pooling": "max"}, IMAGE, True
+            )
             spec = {**numbers, "base": at, "semantic_window": w, "pooling": "max", "apart": (True, True)}
             near = size == "S" and w == 2
             extra = "; 0.18 MFLOPs short of the next digit, which any learned pooling adds" if near else ""
@@ -174,10 +186,12 @@ def _tables_3_5_12():
             build = Build(f"torchvision.swin_{size.lower()}", {"dense": True}, shape)
             dense = {**numbers, "grid": grid, "dense": True}
             found["STViT", table, f"Swin-{size}", setting] = Reading("swin", dense, text, build)
-            text = "key windows 14, 21 and 27 on the padded map, keys and values projected once; BatchNorm in evaluation"
+            text = "key windows 14, 21, 27 on the padded map, keys and values projected once; BatchNorm in evaluation"
             build = Build(name, {"features_only": True}, shape)
             dense = {**dense, "bn_training": False, "apart": (True, True)}
-            found["STViT", table, f"STViT-R-Swin-{size}", setting] = Reading("stvit_r_swin", dense, text, build)
+            found["STViT", table, f"STViT-R-Swin-{size}", setting] = Reading(
+                "stvit_r_swin", dense, text, build
+            )
     return found
 
 
@@ -205,10 +219,12 @@ def _tables_10_11():
     found["STViT", "10", "LV-ViT-S", "base"] = found["BAT", "2", "LV-ViT-S", "base"] = base
     text = "5 base blocks, STGM in blocks 6 and 7, keys with the class token, auxiliary head on the M tokens"
     for M in (36, 49, 100):
-        extra = "; 4.62 does not come out, nor would a slip of one digit explain Table 11's 4.6 and both −30 %"
+        extra = "; 4.62 does not come out, and a slip of one digit would not explain Table 11's 4.6 and both −30 %"
         build = Build("stvit_lvvit_small_patch16_224", {"num_semantic_tokens": M})
         reading = Reading("lvvit", {"tokens": M}, text + extra * (M == 100), build, reproduced=M != 100)
-        found["STViT", "10", "STViT-LV-ViT-S", f"M={M}"] = found["STViT", "11", "STViT-LV-ViT-S", f"M={M}"] = reading
+        found["STViT", "10", "STViT-LV-ViT-S", f"M={M}"] = found[
+            "STViT", "11", "STViT-LV-ViT-S", f"M={M}"
+        ] = reading
     text = "reduced in blocks 5, 9 and 13 (written 4, 8 and 12, counted from 0), ⌈k·n⌉ tokens and a fused one"
     for paper, table, model, name, k in (
         ("STViT", "11", "EViT-LV-ViT-S", "evit_lvvit_small_patch16_224", 0.5),
@@ -232,7 +248,9 @@ def _bat():
         return Reading("reduced_vit", numbers, text, build, reproduced=reproduced, reduction=True)
 
     for size in "TSB":
-        found["BAT", "1", f"DeiT-{size}", "base"] = dense_deit(size, True, "197 tokens, the class token among them")
+        found["BAT", "1", f"DeiT-{size}", "base"] = dense_deit(
+            size, True, "197 tokens, the class token among them"
+        )
         for label, method in (("BAT", "bat"), ("EViT", "evit"), ("EViT+BAT", "bat")):
             found["BAT", "1", f"{label}-DeiT-{size}", "k=0.7"] = reduced(method, size, 0.7)
         found["BAT", "1", f"DynamicViT-DeiT-{size}", "k=0.7"] = Reading(
@@ -246,11 +264,10 @@ def _bat():
     found["BAT", "3", "DeiT-S", "base"] = found["BAT", "1", "DeiT-S", "base"]
     for k in (0.7, 0.6, 0.5, 0.4, 0.3, 0.2):
         found["BAT", "Fig. 6", "BAT-DeiT-S", f"k={k}"] = reduced("bat", "S", k)
-        for step in ("attentive preservation", "+ inattentive pack", "+ inattentive clustering", "+ attentive matching"):
-            if k in (0.7, 0.5):
-                reading = reduced("bat", "S", k)
-                if step == "attentive preservation":
-                    spec, words = {**reading.numbers, "extra": 0}, text.replace(" + 1", "")
-                    reading = reading._replace(numbers=spec, text=words, build=None)
-                found["BAT", "3", "BAT-DeiT-S", f"k={k}, {step}"] = reading
+    for k in (0.7, 0.5):
+        for step in ("+ inattentive pack", "+ inattentive clustering", "+ attentive matching"):
+            found["BAT", "3", "BAT-DeiT-S", f"k={k}, {step}"] = reading = reduced("bat", "S", k)
+        spec, words = {**reading.numbers, "extra": 0}, text.replace(" + 1", "")
+        first = reading._replace(numbers=spec, text=words, build=None)
+        found["BAT", "3", "BAT-DeiT-S", f"k={k}, attentive preservation"] = first
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from analysis.complexity.readings import Build, Cell, Reading, cells, readings, rounded
+from analysis.complexity.readings import Cell, Reading, cells, readings, rounded
 
 FIELDS = (
     "paper",
@@ -22,9 +22,10 @@ FIELDS = (
     "counted_flops",
     "torch_flops",
     "reason",
+    "printed_text",
 )
 NOT_ASKED = "not counted: ask with --count"
-NOT_MODELLED = "another paper's model, quoted by this one; not part of this toolkit"
+NOT_MODELLED = "quoted from another paper; no such model in this toolkit"
 
 
 def rows(count: bool = False) -> list[dict[str, Any]]:
@@ -47,7 +48,7 @@ def _counter():
 def _row(cell: Cell, reading: Reading | None, counter) -> dict[str, Any]:
     row = dict.fromkeys(FIELDS)
     row |= {"paper": cell.paper, "table": cell.table, "model": cell.model, "setting": cell.setting}
-    row["printed"] = float(cell.printed)
+    row |= {"printed": float(cell.printed), "printed_text": cell.printed}
     if reading is None:
         return row | {"verdict": "not modelled", "reading": NOT_MODELLED, "reason": NOT_MODELLED}
     total = reading.cost().total
@@ -58,7 +59,7 @@ def _row(cell: Cell, reading: Reading | None, counter) -> dict[str, Any]:
         "verdict": verdict(cell, reading, total),
         "reading": reading.text,
     }
-    return row | _counted(reading.build, counter)
+    return row | _counted(reading, counter)
 
 
 def verdict(cell: Cell, reading: Reading, total: int) -> str:
@@ -67,12 +68,12 @@ def verdict(cell: Cell, reading: Reading, total: int) -> str:
     return "not reproduced"
 
 
-def _counted(build: Build | None, counter) -> dict[str, Any]:
-    if build is None:
-        return {"reason": "no registered model is of this reading"}
+def _counted(reading: Reading, counter) -> dict[str, Any]:
+    if reading.build is None:
+        return {"reason": reading.uncounted}
     if counter is None:
         return {"reason": NOT_ASKED}
-    found = counter.count(build)
+    found = counter.count(reading.build)
     if isinstance(found, str):
         return {"reason": found}
     return {"counted": found.total / 1e9, "counted_flops": found.total, "torch_flops": found.torch_total}
