@@ -1,5 +1,10 @@
 """Token-sparsified vision transformers: STViT, STViT-R and their rivals, registered with timm."""
 
+# ruff: noqa: E402, I001 (what may stop the others from being imported is checked first)
+from stvit.compatibility import check_torchvision
+
+check_torchvision()
+
 from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.record import record
 from stvit.sparsify import dense, sparsify

@@ -48,7 +48,9 @@ def save_checkpoint(model: nn.Module, folder: str | Path, record: dict | None = 
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
         save_for_hf(model, scratch, safe_serialization=True)
         if record is not None:
-            Path(scratch, RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            Path(scratch, RECORD).write_text(
+                json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+            )
         for file in sorted(Path(scratch).iterdir()):
             os.replace(file, folder / file.name)
     return folder
@@ -73,7 +75,9 @@ def load_checkpoint(
     return model
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor], strict: bool = True, source: str = "state dict") -> None:
+def fill(
+    model: nn.Module, tensors: dict[str, Tensor], strict: bool = True, source: str = "state dict"
+) -> None:
     """Copy ``tensors`` into ``model``, or raise CheckpointError and leave it as it was."""
     target = unwrap(model)
     if hasattr(target, "adapt_state_dict"):
@@ -86,7 +90,9 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], strict: bool = True, sour
         for key in own.keys() & tensors.keys()
         if tensors[key].shape != own[key].shape
     ]
-    damaged = [key for key in tensors if tensors[key].is_floating_point() and not tensors[key].isfinite().all()]
+    damaged = [
+        key for key in tensors if tensors[key].is_floating_point() and not tensors[key].isfinite().all()
+    ]
     if damaged:
         raise CheckpointError(f"{source}: NaN or infinite values in {_some(damaged)}; the model is unchanged")
     if len(unexpected) == len(tensors):
@@ -95,12 +101,16 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], strict: bool = True, sour
             f"{type(target).__name__}; the model is unchanged"
         )
     if misfits:
-        raise CheckpointError(f"{source}: shapes differ: {_some(sorted(misfits), '; ')}; the model is unchanged")
+        raise CheckpointError(
+            f"{source}: shapes differ: {_some(sorted(misfits), '; ')}; the model is unchanged"
+        )
     differences = ", ".join(
         f"{what} {_some(keys)}" for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys
     )
     if differences and strict:
-        raise CheckpointError(f"{source}: {differences}; the model is unchanged (strict=False would accept this)")
+        raise CheckpointError(
+            f"{source}: {differences}; the model is unchanged (strict=False would accept this)"
+        )
     if differences:
         warnings.warn(f"{source}: {differences}", stacklevel=3)
     target.load_state_dict(tensors, strict=False)
@@ -117,8 +127,8 @@ def read_state_dict(path: str | Path, ema: bool = False) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}") from None
     except pickle.UnpicklingError as error:
-        if "Weights only load failed" not in str(error):
-            raise CheckpointError(f"{path} is damaged or not a checkpoint: {_first_line(error)}") from None
+        if "Unsupported global" not in str(error) and "Unsupported class" not in str(error):
+            raise CheckpointError(f"{path} is damaged or not a checkpoint: no pickle of tensors") from None
         raise CheckpointError(
             f"{path} holds Python objects besides tensors, which are not loaded because unpickling them can run code; "
             "save its state_dict alone where the file comes from"
@@ -140,7 +150,9 @@ def _unnest(content, path: Path, ema: bool) -> dict[str, Tensor]:
     while isinstance(content, dict) and not _is_state_dict(content):
         inner = next((content[name] for name in order if isinstance(content.get(name), dict)), None)
         if inner is None:
-            raise CheckpointError(f"{path} holds no state dict; its entries are {_some(list(map(str, content)))}")
+            raise CheckpointError(
+                f"{path} holds no state dict; its entries are {_some(list(map(str, content)))}"
+            )
         content = inner
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path} holds {type(content).__name__}, not a state dict")
@@ -160,20 +172,26 @@ def _weights_file(path: Path) -> Path:
     for name in (WEIGHTS, "pytorch_model.bin"):
         if (path / name).exists():
             return path / name
-    raise CheckpointError(f"no {WEIGHTS} in the folder {path}; it holds {_some(sorted(os.listdir(path))) or 'nothing'}")
+    raise CheckpointError(
+        f"no {WEIGHTS} in the folder {path}; it holds {_some(sorted(os.listdir(path))) or 'nothing'}"
+    )
 
 
 def _build(weights: Path) -> nn.Module:
     config = weights.parent / CONFIG if weights.name == WEIGHTS else weights.with_suffix(".json")
     if not config.exists():
-        raise CheckpointError(f"{config} does not exist, which would say what to build; pass the model to load into")
+        raise CheckpointError(
+            f"{config} does not exist, which would say what to build; pass the model to load into"
+        )
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
         name = content["architecture"]
     except (ValueError, KeyError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{config} is not a model configuration: {_first_line(error)}") from None
     if not is_model(name):
-        raise CheckpointError(f"{config} names the architecture {name!r}, which neither stvit nor this timm knows")
+        raise CheckpointError(
+            f"{config} names the architecture {name!r}, which neither stvit nor this timm knows"
+        )
     args = {"num_classes": content.get("num_classes"), **content.get("model_args", {})}
     return create_model(name, **args)
 

@@ -91,7 +91,7 @@ class Pooling(nn.Module):
         """For a fixed linear pooling: its response to each image token alone."""
         count = grid[0] * grid[1]
         unit = torch.eye(count, dtype=x.dtype, device=x.device)[None]  # (1, N, "C" = N)
-        return self(unit, grid).expand(x.shape[0], -1, -1)
+        return self.forward(unit, grid).expand(x.shape[0], -1, -1)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, tokens={self.tokens}"

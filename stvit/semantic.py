@@ -62,29 +62,48 @@ class ConditionalPosition(nn.Module):
         return torch.cat([s[:, :prefix], moved], dim=1) if prefix else moved
 
 
-class GenerationLayer(ContextBlock):
+class SemanticLayer(ContextBlock):
+    """A layer of the STGM: semantic tokens query, image tokens answer, and stay as they are."""
+
+    # class and register tokens in front of the semantic tokens, and in front of the image tokens
+    prefix: tuple[int, int] = (0, 0)
+
+    def forward(self, s: Tensor, x: Tensor) -> Tensor:
+        return self.update(s, *self.sources(s, x))  # (B, M, C)
+
+    def sources(self, s: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and, where they differ from the keys, values: normalised."""
+        raise NotImplementedError
+
+    def assignment(self, s: Tensor, x: Tensor) -> Tensor:
+        """(B, M, N): the part each image token has in each semantic token, over all heads; rows sum to 1."""
+        rows, columns = self.prefix
+        weights = self.attn.weights(*self.sources(s, x)).mean(1)  # (B, M, keys), image tokens last
+        weights = weights[:, rows:, columns - x.shape[1] :]
+        return weights / weights.sum(-1, keepdim=True)
+
+
+class GenerationLayer(SemanticLayer):
     """The first layer of the STGM (Eq. 1): Ŝ¹ = MHA(P, X, X) + P, S¹ = FFN(Ŝ¹) + Ŝ¹."""
 
-    def forward(self, p: Tensor, x: Tensor) -> Tensor:
-        return self.update(p, self.norm1(p), self.norm1(x))  # (B, M, C)
+    def sources(self, s: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.norm1(s), self.norm1(x)
 
 
-class ClusterLayer(ContextBlock):
+class ClusterLayer(SemanticLayer):
     """A further layer (Eq. 2): Ŝ = MHA(S + G, Concat(S, X), Concat(S, X)) + S, S = FFN(Ŝ) + Ŝ."""
 
     centers: nn.Module  # GlobalCenters, or Identity where there are none
 
-    def forward(self, s: Tensor, x: Tensor) -> Tensor:
+    def sources(self, s: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         keys = self.norm1(torch.cat([s, x], dim=1))  # (B, M + N, C)
-        queries = self.centers(keys[:, : s.shape[1]])  # (B, M, C)
-        return self.update(s, queries, keys)
+        return self.centers(keys[:, : s.shape[1]]), keys
 
 
 class LearnedEncodingLayer(ClusterLayer):
     """Table 7's last row: G joins the keys too, and so is a learned positional encoding."""
 
-    def forward(self, s: Tensor, x: Tensor) -> Tensor:
+    def sources(self, s: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         values = self.norm1(torch.cat([s, x], dim=1))  # (B, M + N, C)
         queries = self.centers(values[:, : s.shape[1]])  # (B, M, C)
-        keys = torch.cat([queries, values[:, s.shape[1] :]], dim=1)
-        return self.update(s, queries, keys, values)
+        return queries, torch.cat([queries, values[:, s.shape[1] :]], dim=1), values

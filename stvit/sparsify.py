@@ -108,6 +108,7 @@ def _plain_block(block: nn.Module) -> nn.Module:
         return block
     plain = recast(block, Block)
     plain._modules.pop("centers", None)
+    plain.__dict__.pop("prefix", None)
     plain.attn = recast(block.attn, TimmAttention)
     plain.attn._modules.pop("rel_pos", None)
     return plain

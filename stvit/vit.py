@@ -79,6 +79,8 @@ class SemanticTokens:
             blocks[i] = layer.from_block(blocks[i])
             guided = initialization in ("both", "learned")
             blocks[i].centers = GlobalCenters(pool.num_tokens, dim) if guided else nn.Identity()
+        for i in range(first, last):
+            blocks[i].prefix = (prefix, self.num_prefix_tokens - (prefix if i > first else 0))
         if position == "relative":
             blocks[last:] = [_with_relative_positions(block, pool.tokens, prefix) for block in blocks[last:]]
 

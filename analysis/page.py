@@ -1,0 +1,91 @@
+"""``results/index.html``: every table and figure with the record that made it, on one page.
+
+The page is derived from the records (``results/*/record.json``) and the files they name alone, and
+holds all it shows: it opens offline, on a phone, and after the folder has moved.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from pathlib import Path
+
+from analysis.results import RESULTS
+
+TEMPLATE = Path(__file__).with_name("page.html")
+LARGEST_SVG = 400_000  # bytes; a vector figure beyond this is shown as pixels
+FIRST = ("complexity", "cluster_sim")  # the order of the sections; others follow by name
+
+
+def write(results: Path = RESULTS) -> Path:
+    """Write the page from the records in ``results`` and return its path."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    path = results / "index.html"
+    path.write_text(template.render(sections=sections(results)) + "\n", encoding="utf-8")
+    return path
+
+
+def sections(results: Path) -> list[dict]:
+    """One section a record, its blocks made ready to show."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*/record.json"))]
+    records.sort(key=lambda r: (FIRST.index(r["name"]) if r["name"] in FIRST else len(FIRST), r["name"]))
+    return [
+        {**record, "blocks": [_ready(block, results / record["name"]) for block in record["blocks"]]}
+        for record in records
+    ]
+
+
+def _ready(block: dict, folder: Path) -> dict:
+    if block["kind"] == "prose":
+        return {**block, "html": _markdown(block["text"])}
+    if block["kind"] == "table":
+        return {**block, **_table(folder / f"{block['name']}.csv", block["digits"]), "folder": folder.name}
+    if block["kind"] == "figure":
+        return {**block, "source": _data_uri(folder / block["name"]), "folder": folder.name}
+    return block
+
+
+def _markdown(text: str):
+    import markdown
+    from markupsafe import Markup
+
+    return Markup(markdown.markdown(text, extensions=["tables"]))
+
+
+def _table(path: Path, digits: int) -> dict:
+    with open(path, encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    numeric = [all(_number(row[i]) is not None for row in rows if row[i]) for i in range(len(header))]
+    shown = [[_shown(cell, digits) if numeric[i] else cell for i, cell in enumerate(row)] for row in rows]
+    return {
+        "header": [{"name": name, "numeric": numeric[i]} for i, name in enumerate(header)],
+        "body": [list(zip(row, cells, strict=True)) for row, cells in zip(rows, shown, strict=True)],
+    }
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _shown(cell: str, digits: int) -> str:
+    value = _number(cell)
+    if value is None or cell.lstrip("-").isdigit():
+        return f"{int(cell):,}" if cell.lstrip("-").isdigit() else cell
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.{digits}g}"
+
+
+def _data_uri(stem: Path) -> str:
+    svg = stem.with_suffix(".svg")
+    path, kind = (svg, "svg+xml") if svg.stat().st_size <= LARGEST_SVG else (stem.with_suffix(".png"), "png")
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+if __name__ == "__main__":
+    print(write())
