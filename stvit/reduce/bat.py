@@ -1,0 +1,129 @@
+"""BAT: beyond attentive tokens (Long et al., 2022), token decoupling and merging.
+
+    Z = [z_cls; p_1 … p_m; t_1 … t_n]
+
+Attentive tokens go on, homogeneous pairs of them fused (P); the inattentive ones are clustered and
+each cluster becomes one token (T). Importance decides what stays, diversity what merges.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from stvit.reduce.matching import cosine, homogeneous_pairs
+from stvit.reduce.mergers import MERGERS, positive
+from stvit.reduce.plan import Absorbed, Kept, Largest, Mixed, Part, Plan, take
+from stvit.reduce.reduction import Reduction, Seen, check_rate, kept_count
+
+
+class Counts(NamedTuple):
+    """Of N tokens, ``attentive`` stay, less ``pairs`` that are absorbed; the others form ``clusters``."""
+
+    attentive: int
+    pairs: int
+    clusters: int
+
+
+class BAT(Reduction):
+    """Token decoupler and token merger between attention and MLP.
+
+    1. Attn_cls, the mean over heads (Eq. 5), orders the tokens; the top K are attentive.
+    2. The most similar pairs of attentive tokens fuse.
+    3. Density peaks cluster the other N − K tokens (Eqs. 6-7).
+    4. Each set becomes p_i = Σ s_j z_j, weighted by class attention (Eq. 8), Σ s_j = 1 in the set.
+
+    keep_rate: N image tokens become ⌈keep_rate · (N + 1)⌉, which counts the class token as the
+        printed FLOPs do
+    clusters, pairs: their numbers, which the paper does not print; a fraction is one of the tokens
+        that go on, and short sequences get fewer. K is what is left: new tokens + pairs − clusters
+    merger: what becomes of the inattentive tokens, one of ``MERGERS``; None drops them
+    fuse_token: one of the new tokens is EViT's, all inattentive tokens by raw attention ("EViT+Ours")
+    """
+
+    needs_class_token: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        dim: int,
+        keep_rate: float = 0.7,
+        clusters: int | float = 0.1,
+        pairs: int | float = 0.1,
+        merger: str | None = "density_peaks",
+        fuse_token: bool = False,
+    ):
+        super().__init__()
+        if merger is not None and merger not in MERGERS:
+            raise ValueError(f"unknown merger {merger!r}; choose one of {', '.join(MERGERS)}, or None")
+        self.keep_rate, self.clusters, self.pairs = check_rate(keep_rate), clusters, pairs
+        self.merger_name, self.fuse_token = merger, fuse_token
+        self.merger = None if merger is None else MERGERS[merger](dim, clusters)
+
+    def counts(self, total: int) -> Counts | None:
+        """How ``total`` image tokens are split; None where all of them stay."""
+        new = kept_count(total + 1, self.keep_rate)
+        if new >= total:
+            return None
+        others = new - self.fuse_token  # tokens but for the fused one
+        clusters = min(self._wanted_clusters(new), max(others - 1, 1 - self.fuse_token))
+        pairs = min(_number(self.pairs, new), total - new) if clusters < others else 0
+        return Counts(others + pairs - clusters, pairs, clusters)
+
+    def _wanted_clusters(self, new: int) -> int:
+        if self.merger is None:
+            return 0
+        return 1 if self.merger_name == "pack" else max(1, _number(self.clusters, new))
+
+    def plan(self, x: Tensor, seen: Seen) -> Plan:
+        counts = self.counts(x.shape[1])
+        if counts is None:
+            return Plan()
+        s, order = seen.class_attention().sort(dim=1, descending=True)  # Attn_cls (B, N)
+        k = counts.attentive
+        parts = self.match(x, order[:, :k], s[:, :k], counts.pairs)
+        if counts.clusters:
+            parts.append(self.merge(x, order[:, k:], s[:, k:], counts.clusters))
+        if self.fuse_token:
+            parts.append(Mixed(order[:, k:], s[:, None, k:]))
+        return Plan(tuple(parts))
+
+    def match(self, x: Tensor, index: Tensor, s: Tensor, pairs: int) -> list[Part]:
+        """P: the attentive tokens, homogeneous ones fused."""
+        if index.shape[1] == 0:
+            return []
+        if pairs == 0:
+            return [Kept(index)]
+        stay, absorbed, target = homogeneous_pairs(cosine(take(x, index)), pairs)
+        s = positive(s)
+        own, gains = s.gather(1, stay), s.gather(1, absorbed)  # (B, K − pairs), (B, pairs)
+        gains = F.one_hot(target, stay.shape[1]).transpose(1, 2) * gains[:, None]  # (B, K − pairs, pairs)
+        total = own + gains.sum(dim=2)
+        return [
+            Absorbed(index.gather(1, stay), own / total, index.gather(1, absorbed), gains / total[..., None])
+        ]
+
+    def merge(self, x: Tensor, index: Tensor, s: Tensor, clusters: int) -> Part:
+        """T: the inattentive tokens as ``clusters`` new ones."""
+        weights = self.merger(take(x, index), s, index, clusters)  # (B, n, N − K)
+        return Mixed(index, weights) if weights.is_floating_point() else Largest(index, weights)
+
+    def extra_repr(self) -> str:
+        return (
+            f"keep_rate={self.keep_rate}, clusters={self.clusters}, pairs={self.pairs}, "
+            f"merger={self.merger_name!r}, fuse_token={self.fuse_token}"
+        )
+
+
+def _number(share: int | float, tokens: int) -> int:
+    return int(share * tokens) if isinstance(share, float) else share
+
+
+# The rows of Table 3 as choices, each adding one step; all give the same number of tokens.
+ABLATION: dict[str, dict] = {
+    "attentive token preservation": dict(merger=None, pairs=0),
+    "inattentive token pack": dict(merger="pack", pairs=0),
+    "inattentive token clustering": dict(pairs=0),
+    "attentive token matching": dict(),
+}

@@ -1,0 +1,77 @@
+"""Clusters of tokens without iterations: density peaks (BAT, Eqs. 6-7); and k-means beside it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def squared_distances(z: Tensor) -> Tensor:
+    """‖z_i − z_j‖² / C between the tokens of each sample: (B, N, C) → (B, N, N), exactly 0 on the diagonal."""
+    z = z - z.mean(dim=1, keepdim=True)  # a common offset would cost digits below
+    square = z.square().sum(dim=2)  # (B, N)
+    d2 = square[:, :, None] + square[:, None, :] - 2 * (z @ z.transpose(1, 2))
+    own = torch.eye(z.shape[1], dtype=torch.bool, device=z.device)
+    return d2.clamp_min(0).masked_fill(own, 0.0) / z.shape[2]
+
+
+def density(d2: Tensor, neighbors: int | None = None) -> Tensor:
+    """ρ_i = exp(−mean_j ‖z_i − z_j‖²) (Eq. 6), over all tokens or the nearest ones, itself included.
+
+    Eq. 6 prints a plain sum; over some fifty tokens its exponential is 0 in 32 bits, so the mean is
+    taken, which leaves the order of the densities as it is.
+    """
+    if neighbors is not None:
+        d2 = d2.topk(min(neighbors, d2.shape[2]), dim=2, largest=False).values
+    return (-d2.mean(dim=2)).exp()
+
+
+def separation(d2: Tensor, rho: Tensor) -> Tensor:
+    """δ_i, the distance to the nearest token of higher density; of the densest, to its farthest (Eq. 7)."""
+    denser = rho[:, None, :] > rho[:, :, None]  # (B, i, j)
+    nearest = d2.masked_fill(~denser, torch.inf).amin(dim=2)
+    return torch.where(nearest.isinf(), d2.amax(dim=2), nearest).sqrt()
+
+
+def to_nearest(d2: Tensor, centers: Tensor, rho: Tensor | None = None) -> Tensor:
+    """Each token's cluster: that of its nearest center, of higher density if ``rho`` is given.
+
+    d2: (B, N, N), centers: (B, M) → (B, N). A center is its own cluster's. Where no center is denser
+    than a token that is none, the nearest one takes it.
+    """
+    rows = centers[:, :, None].expand(-1, -1, d2.shape[2])
+    near = d2.gather(1, rows)  # (B, M, N): from centers to tokens
+    if rho is not None:
+        allowed = rho.gather(1, centers)[:, :, None] > rho[:, None, :]
+        near = torch.where(allowed | ~allowed.any(dim=1, keepdim=True), near, torch.inf)
+    label = near.argmin(dim=1)  # (B, N)
+    own = torch.arange(centers.shape[1], device=d2.device).expand_as(centers)
+    return label.scatter(1, centers, own)
+
+
+def density_peaks(
+    z: Tensor, clusters: int, neighbors: int | None = None, denser_centers: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Centers (B, M), the tokens with the highest ρ·δ in descending order, and each token's cluster (B, N)."""
+    d2 = squared_distances(z)  # (B, N, N)
+    rho = density(d2, neighbors)  # (B, N)
+    delta = separation(d2, rho)  # (B, N)
+    centers = (rho * delta).topk(clusters, dim=1).indices
+    return centers, to_nearest(d2, centers, rho if denser_centers else None)
+
+
+def k_means(z: Tensor, clusters: int, iterations: int) -> Tensor:
+    """Each token's cluster (B, N) by Lloyd's iterations that start from the first ``clusters`` tokens."""
+    means = z[:, :clusters]
+    for _ in range(iterations):
+        label = nearest_mean(z, means)
+        members = F.one_hot(label, clusters).to(z.dtype).transpose(1, 2)  # (B, M, N)
+        size = members.sum(dim=2, keepdim=True)
+        means = torch.where(size > 0, members @ z / size.clamp_min(1), means)  # (B, M, C)
+    return nearest_mean(z, means)
+
+
+def nearest_mean(z: Tensor, means: Tensor) -> Tensor:
+    """argmin_m ‖z − mean_m‖², where ‖z‖² plays no part: (B, N)."""
+    return (means.square().sum(dim=2)[:, None] - 2 * (z @ means.transpose(1, 2))).argmin(dim=2)

@@ -1,0 +1,128 @@
+"""What a reduction decides, as a value: which new tokens are made of which old ones.
+
+A Plan merges tokens, says where each old token went, and brings new tokens back to the old places:
+
+    plan = reduction.plan(x, seen)
+    y = plan.merge(x)    # (B, N, C) → (B, M, C)
+    plan.assignment(N)   # (B, M, N), each row sums to 1; a dropped token's column is 0
+    plan.unmerge(y, N)   # (B, M, C) → (B, N, C)
+
+Its parts are static in shape, so that plans compile and export; tokens that stay as they are cost a
+gather and nothing else, and merging costs what its own small matrix costs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Kept(NamedTuple):
+    """Tokens that stay as they are."""
+
+    index: Tensor  # (B, m)
+
+    def merge(self, x: Tensor) -> Tensor:
+        return take(x, self.index)
+
+    def matrix(self, count: int) -> Tensor:
+        return F.one_hot(self.index, count).float()  # (B, m, N)
+
+
+class Mixed(NamedTuple):
+    """New tokens, each a weighted sum of old ones."""
+
+    sources: Tensor | None  # (B, n); None: all tokens in order
+    weights: Tensor  # (B, m, n)
+
+    def merge(self, x: Tensor) -> Tensor:
+        return self.weights.to(x.dtype) @ (x if self.sources is None else take(x, self.sources))
+
+    def matrix(self, count: int) -> Tensor:
+        if self.sources is None:
+            return self.weights
+        return self.weights @ F.one_hot(self.sources, count).to(self.weights.dtype)
+
+
+class Absorbed(NamedTuple):
+    """Tokens that stay and take others in: own · x[index] + weights · x[sources]."""
+
+    index: Tensor  # (B, m)
+    own: Tensor  # (B, m)
+    sources: Tensor  # (B, n)
+    weights: Tensor  # (B, m, n)
+
+    def merge(self, x: Tensor) -> Tensor:
+        kept = take(x, self.index) * self.own[..., None].to(x.dtype)
+        return torch.baddbmm(kept, self.weights.to(x.dtype), take(x, self.sources))
+
+    def matrix(self, count: int) -> Tensor:
+        return self.own[..., None] * F.one_hot(self.index, count) + Mixed(self.sources, self.weights).matrix(
+            count
+        )
+
+
+class Largest(NamedTuple):
+    """New tokens, each the channel-wise maximum over a group of old ones."""
+
+    sources: Tensor  # (B, n)
+    groups: Tensor  # (B, m, n), True for members
+
+    def merge(self, x: Tensor) -> Tensor:
+        outside = ~self.groups[..., None]  # (B, m, n, 1)
+        return take(x, self.sources)[:, None].masked_fill(outside, -torch.inf).amax(dim=2)
+
+    def matrix(self, count: int) -> Tensor:
+        return Mixed(self.sources, self.groups.float()).matrix(count)
+
+
+Part: TypeAlias = Kept | Mixed | Absorbed | Largest
+
+
+class Plan(NamedTuple):
+    """New tokens, part after part; without parts all tokens stay as they are.
+
+    mass: what each new token counts for in what follows, (B, M), for methods that keep account of it
+    """
+
+    parts: tuple[Part, ...] = ()
+    mass: Tensor | None = None
+
+    def merge(self, x: Tensor) -> Tensor:
+        """(B, N, C) → (B, M, C)."""
+        if not self.parts:
+            return x
+        return torch.cat([part.merge(x) for part in self.parts], dim=1)
+
+    def assignment(self, count: int) -> Tensor | None:
+        """Where ``count`` old tokens went: (B, M, N), rows that sum to 1; None where all stayed."""
+        if not self.parts:
+            return None
+        matrix = torch.cat([part.matrix(count) for part in self.parts], dim=1)
+        return matrix / matrix.sum(dim=2, keepdim=True)
+
+    def unmerge(self, y: Tensor, count: int) -> Tensor:
+        """New tokens (B, M, C) back at the places of ``count`` old ones; dropped places read 0."""
+        holds = self.assignment(count)
+        if holds is None:
+            return y
+        shares = holds / holds.sum(dim=1, keepdim=True).clamp_min(torch.finfo(holds.dtype).tiny)
+        return shares.transpose(1, 2).to(y.dtype) @ y  # (B, N, C)
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of each sample: (B, N, …) at (B, m) → (B, m, …)."""
+    first = torch.arange(x.shape[0], device=x.device) * x.shape[1]  # each sample's first row
+    rows = (index + first[:, None]).flatten()
+    return x.flatten(0, 1).index_select(0, rows).unflatten(0, (x.shape[0], index.shape[1]))
+
+
+def compose(assignments: list[Tensor]) -> Tensor:
+    """Successive assignments as one: from the first one's old tokens to the last one's new ones."""
+    total = assignments[0]
+    for assignment in assignments[1:]:
+        total = assignment @ total
+    return total

@@ -1,0 +1,184 @@
+"""The one interface of all reductions, and the layers that host them.
+
+A reduction is a module that plans which tokens go on:
+
+    plan = reduction.plan(x, seen)     x: image tokens (B, N, C); seen: what the attention knew
+
+It sees image tokens alone; class and register tokens travel in front of them and are never touched.
+``ReducingBlock`` puts one between a layer's attention and its MLP, ``PruningBlock`` in front of the
+layer. Both return the new tokens and the plan, and the trunk hands the plan's mass on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, NamedTuple
+
+import torch
+from timm.layers import Attention as TimmAttention
+from timm.models.vision_transformer import Block as TimmBlock
+from torch import Tensor, nn
+
+from stvit.attention import Attention, attend, attention_weights, recast
+from stvit.reduce.plan import Plan
+
+Grid = tuple[int, int]
+
+
+class Seen(NamedTuple):
+    """What a reduction may know besides the tokens themselves.
+
+    initial: how many image tokens the model began with
+    grid: the image tokens' grid, None where a reduction has broken it up
+    mass: what each image token counts for, (B, N), None before the first reduction
+    prefix: how many class and register tokens stand in front of the image tokens
+    queries: of the prefix tokens, (B, heads, prefix, head_dim); None in front of a layer
+    keys: of all tokens, (B, heads, prefix + N, head_dim); None in front of a layer
+    bias: what is added to the attention's logits, (B, 1, 1 or prefix + N, prefix + N)
+    """
+
+    initial: int
+    grid: Grid | None
+    mass: Tensor | None
+    prefix: int
+    queries: Tensor | None = None
+    keys: Tensor | None = None
+    bias: Tensor | None = None
+
+    def class_attention(self) -> Tensor:
+        """Attn_cls = Softmax(q_cls · Kᵀ / √d), the mean over heads, at the image tokens: (B, N).
+
+        One row of the attention map, formed beside the fused attention of all rows: N·C multiply-adds.
+        """
+        scale = self.keys.shape[-1] ** -0.5
+        bias = None if self.bias is None else self.bias[:, :, :1]
+        row = attention_weights(self.queries[:, :, :1], self.keys, scale, bias)  # (B, heads, 1, prefix + N)
+        return row[:, :, 0, self.prefix :].mean(dim=1)
+
+    def mean_keys(self) -> Tensor:
+        """The image tokens' keys, averaged over heads: (B, N, head_dim)."""
+        return self.keys[:, :, self.prefix :].mean(dim=1)
+
+
+class Reduction(nn.Module):
+    """What methods override: ``plan``, and the facts below where they differ."""
+
+    needs_class_token: ClassVar[bool] = False
+    identity: ClassVar[dict] = {"keep_rate": 1.0}  # the choices with which nothing is reduced
+
+    @staticmethod
+    def layers(depth: int) -> tuple[int, ...]:
+        """The layers, counted from 1, that reduce by default: 4, 7, 10 of 12; 5, 9, 13 of 16."""
+        return tuple(dict.fromkeys(depth * i // 4 + 1 for i in (1, 2, 3)))
+
+    def plan(self, x: Tensor, seen: Seen) -> Plan:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
+        """(B, N, C) → (B, M, C) and the plan that made them."""
+        plan = self.plan(x, seen)
+        return plan.merge(x), plan
+
+    def key_bias(self, mass: Tensor, prefix: int) -> Tensor | None:
+        """What tokens of different mass add to the logits of the layers behind; nothing here."""
+        return None
+
+    def host(self, block: TimmBlock) -> HostBlock:
+        """``block`` with this reduction in its place."""
+        return ReducingBlock.from_block(block, self)
+
+
+class ObservedAttention(Attention):
+    """Self-attention, fused as ever, that also hands out its keys and the prefix tokens' queries."""
+
+    def forward(self, x: Tensor, prefix: int, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.project(x, None, None)  # (B, heads, N, head_dim) each
+        dropout = self.attn_drop.p if self.training else 0.0
+        y = attend(q, k, v, self.scale, bias, dropout, self.fused_attn)
+        y = self.norm(y.transpose(1, 2).flatten(2))  # (B, N, C)
+        if self.gate is not None:
+            y = y * self.gate(x).sigmoid()
+        return self.proj_drop(self.proj(y)), q[:, :, :prefix], k
+
+    def weights(self, x: Tensor, prefix: int, bias: Tensor | None = None) -> Tensor:
+        q, k, _ = self.project(x, None, None)
+        return attention_weights(q, k, self.scale, bias)
+
+
+class HostBlock(TimmBlock):
+    """A layer with a reduction: (B, prefix + N, C) → (B, prefix + M, C), and the plan."""
+
+    reduction: Reduction
+
+    @classmethod
+    def from_block(cls, block: TimmBlock, reduction: Reduction) -> HostBlock:
+        self = recast(block, cls)
+        self.reduction = reduction
+        return self
+
+    def assignment(self, x: Tensor, seen: Seen) -> Tensor:
+        """Which image token goes into which: (B, M, N), as the next forward on ``x`` will decide."""
+        devices = [x.device] if x.is_cuda else []
+        with torch.random.fork_rng(devices):
+            _, plan = self(x, seen)
+        count = x.shape[1] - seen.prefix
+        if not plan.parts:
+            return torch.eye(count, device=x.device).expand(x.shape[0], -1, -1)
+        return plan.assignment(count)
+
+    def reduce(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
+        image, plan = self.reduction(x[:, seen.prefix :], seen)
+        if not plan.parts:
+            return x, plan
+        return torch.cat([x[:, : seen.prefix], image], dim=1), plan
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+
+    def to_block(self) -> TimmBlock:
+        """timm's plain layer again."""
+        block = recast(self, TimmBlock)
+        del block._modules["reduction"]
+        return block
+
+
+class ReducingBlock(HostBlock):
+    """The reduction between attention and MLP: x + MHA(x), fewer tokens, + FFN."""
+
+    @classmethod
+    def from_block(cls, block: TimmBlock, reduction: Reduction) -> HostBlock:
+        self = super().from_block(block, reduction)
+        self.attn = recast(block.attn, ObservedAttention)
+        return self
+
+    def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
+        y, queries, keys = self.attn(self.norm1(x), seen.prefix, seen.bias)
+        x = x + self.drop_path1(self.ls1(y))  # (B, prefix + N, C)
+        x, plan = self.reduce(x, seen._replace(queries=queries, keys=keys))  # (B, prefix + M, C)
+        return self.feed_forward(x), plan
+
+    def to_block(self) -> TimmBlock:
+        block = super().to_block()
+        block.attn = recast(self.attn, TimmAttention)
+        return block
+
+
+class PruningBlock(HostBlock):
+    """The reduction in front of the layer: fewer tokens, then a plain layer."""
+
+    def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
+        x, plan = self.reduce(x, seen)  # (B, prefix + M, C)
+        bias = None if plan.mass is None else self.reduction.key_bias(plan.mass, seen.prefix)
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), attn_mask=bias)))
+        return self.feed_forward(x), plan
+
+
+def kept_count(total: int, rate: float) -> int:
+    """ceil(rate · total), at least 1; a rate such as 0.55 is taken as the decimal that it is written as."""
+    return max(1, math.ceil(rate * total - 1e-9))
+
+
+def check_rate(keep_rate: float) -> float:
+    if not 0 < keep_rate <= 1:
+        raise ValueError(f"keep_rate must be above 0 and at most 1, not {keep_rate}")
+    return float(keep_rate)

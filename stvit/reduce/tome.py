@@ -1,0 +1,69 @@
+"""ToMe: token merging (Bolya et al., ICLR 2023), written from the paper's description."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stvit.reduce.plan import Absorbed, Kept, Plan, take
+from stvit.reduce.reduction import Reduction, Seen
+
+
+def bipartite_matching(similarity: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The r best edges from each token of one set to its most similar one in the other.
+
+    similarity: (B, n, m). Returns the sources that merge (B, r), the target of each (B, r), and the
+    sources that stay (B, n − r), in their order.
+    """
+    best, target = similarity.max(dim=2)  # (B, n)
+    order = best.argsort(dim=1, descending=True)
+    merged, stay = order[:, :r], order[:, r:].sort(dim=1).values
+    return merged, target.gather(1, merged), stay
+
+
+class ToMe(Reduction):
+    """In every layer, r tokens merge with the ones whose keys are most like theirs.
+
+    1. Tokens are split in two alternating sets; each of the first draws an edge to its most similar
+       token of the second (cosine of the keys, averaged over heads).
+    2. The r best edges merge, weighted by how many patches each token stands for already.
+    3. With ``prop_attn``, tokens attract attention in proportion to their size: + log s on the logits.
+    """
+
+    identity: ClassVar[dict] = {"r": 0}
+
+    def __init__(self, dim: int, r: int = 13, prop_attn: bool = True):
+        super().__init__()
+        if r < 0:
+            raise ValueError(f"r, the number of tokens that merge in a layer, must not be negative: {r}")
+        self.r, self.prop_attn = r, prop_attn
+
+    @staticmethod
+    def layers(depth: int) -> tuple[int, ...]:
+        return tuple(range(1, depth + 1))
+
+    def plan(self, x: Tensor, seen: Seen) -> Plan:
+        count = x.shape[1]
+        r = min(self.r, count // 2)
+        if r == 0:
+            return Plan(mass=seen.mass)
+        size = x.new_ones(x.shape[:2]) if seen.mass is None else seen.mass  # (B, N)
+        keys = F.normalize(seen.mean_keys(), dim=2)  # (B, N, head_dim)
+        similarity = keys[:, 1::2] @ keys[:, ::2].transpose(1, 2)  # (B, ⌊N/2⌋, ⌈N/2⌉)
+        merged, target, stay = bipartite_matching(similarity, r)
+
+        sources, rest = 2 * merged + 1, 2 * stay + 1  # places among all tokens
+        places = torch.arange(0, count, 2, device=x.device).expand(x.shape[0], -1)  # (B, ⌈N/2⌉)
+        gains = F.one_hot(target, places.shape[1]).transpose(1, 2) * size.gather(1, sources)[:, None]
+        total = size[:, ::2] + gains.sum(dim=2)  # (B, ⌈N/2⌉)
+        absorbed = Absorbed(places, size[:, ::2] / total, sources, gains / total[..., None])
+        return Plan((Kept(rest), absorbed), torch.cat([take(size, rest), total], dim=1))
+
+    def key_bias(self, mass: Tensor, prefix: int) -> Tensor | None:
+        return F.pad(mass.log(), (prefix, 0))[:, None, None] if self.prop_attn else None
+
+    def extra_repr(self) -> str:
+        return f"r={self.r}, prop_attn={self.prop_attn}"
