@@ -15,7 +15,7 @@ from analysis.results import RESULTS
 
 TEMPLATE = Path(__file__).with_name("page.html")
 LARGEST_SVG = 400_000  # bytes; a vector figure beyond this is shown as pixels
-FIRST = ("complexity", "cluster_sim")  # the order of the sections; others follow by name
+FIRST = ("overview", "complexity", "cluster_sim")  # the order of the sections; others follow by name
 
 
 def write(results: Path = RESULTS) -> Path:

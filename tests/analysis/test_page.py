@@ -100,10 +100,12 @@ def test_equal_figures_are_equal_files(tmp_path):
 def test_in_a_real_browser(results, width, tmp_path):
     """No sideways scrolling, all images loaded, tables sort: judged by a script run in the page itself."""
     html = page.write(results).read_text()
-    probe = """<script>addEventListener("load", () => { const head = document.querySelector("th.n button"); head.click();
+    probe = """<script>addEventListener("load", () => { 
+      const head = document.querySelector("th.n button"); head.click();
       document.title = JSON.stringify({wide: document.documentElement.scrollWidth > innerWidth,
         broken: [...document.images].filter(i => !i.naturalWidth).length,
-        sorted: head.parentElement.getAttribute("aria-sort")}); document.body.innerHTML = document.title; });</script>"""
+        sorted: head.parentElement.getAttribute("aria-sort")});
+      document.body.innerHTML = document.title; });</script>"""
     copy = tmp_path / "probe.html"
     copy.write_text(html.replace("</body>", probe + "</body>"))
     flags = [
