@@ -95,30 +95,30 @@ def _draw_patches(ax, photo) -> None:
 
 
 def _draw_windows(ax, photo, grid) -> None:
-    from stvit.pooling import split
-
     ax.imshow(photo, alpha=0.75)
-    rows, columns = (split(14, parts) for parts in grid)
-    for row in rows[1:-1]:
-        ax.axhline(16 * row - 0.5, color=style.ORANGE, lw=1.8)
-    for column in columns[1:-1]:
-        ax.axvline(16 * column - 0.5, color=style.ORANGE, lw=1.8)
-    for top, below in zip(rows, rows[1:], strict=False):
-        for left, right in zip(columns, columns[1:], strict=False):
-            ax.plot(8 * (left + right), 8 * (top + below), "o", color=style.BLUE, mec="white", ms=6)
+    for top, below, left, right in _windows(grid):
+        ax.plot([left, right, right], [below, below, top], color=style.ORANGE, lw=1.8)
+        ax.plot((left + right) / 2, (top + below) / 2, "o", color=style.BLUE, mec="white", ms=6)
+    ax.set(xlim=(-0.5, 223.5), ylim=(223.5, -0.5))
 
 
 def _draw_tokens(ax, photo, grid) -> None:
     """One patch of mean colour for each semantic token: what is left to compute with."""
+    ax.set(xlim=(-0.5, 223.5), ylim=(223.5, -0.5), aspect="equal")
+    for top, below, left, right in _windows(grid):
+        colour = photo[top:below, left:right].mean((0, 1)) / 255
+        ax.plot((left + right) / 2, (top + below) / 2, "o", color=colour, mec=style.BLUE, mew=1.2, ms=13)
+
+
+def _windows(grid):
+    """(top, below, left, right) of each pooling window, in pixels of a 14 × 14 map of 16-pixel patches."""
+    from itertools import pairwise, product
+
     from stvit.pooling import split
 
-    ax.set(xlim=(-0.5, 223.5), ylim=(223.5, -0.5), aspect="equal")
-    rows, columns = (split(14, parts) for parts in grid)
-    for top, below in zip(rows, rows[1:], strict=False):
-        for left, right in zip(columns, columns[1:], strict=False):
-            colour = photo[16 * top : 16 * below, 16 * left : 16 * right].mean((0, 1)) / 255
-            y, x = 8 * (top + below), 8 * (left + right)
-            ax.plot(x, y, "o", color=colour, mec=style.BLUE, mew=1.2, ms=13)
+    rows, columns = ([16 * bound for bound in split(14, parts)] for parts in grid)
+    for (top, below), (left, right) in product(pairwise(rows), pairwise(columns)):
+        yield top, below, left, right
 
 
 def _draw_costs(ax, frame) -> None:
