@@ -18,6 +18,8 @@ from stvit.reduce.mergers import MERGERS, positive
 from stvit.reduce.plan import Absorbed, Kept, Largest, Mixed, Part, Plan, take
 from stvit.reduce.reduction import Reduction, Seen, check_rate, kept_count
 
+FEATURES = ("tokens", "keys")
+
 
 class Counts(NamedTuple):
     """Of N tokens, ``attentive`` stay, less ``pairs`` that are absorbed; the others form ``clusters``."""
@@ -35,10 +37,12 @@ class BAT(Reduction):
     3. Density peaks cluster the other N − K tokens (Eqs. 6-7).
     4. Each set becomes p_i = Σ s_j z_j, weighted by class attention (Eq. 8), Σ s_j = 1 in the set.
 
-    keep_rate: N image tokens become ⌈keep_rate · (N + 1)⌉, which counts the class token as the
-        printed FLOPs do
+    keep_rate: N image tokens become ⌈keep_rate · N⌉ + 1, as the printed FLOPs have it
     clusters, pairs: their numbers, which the paper does not print; a fraction is one of the tokens
-        that go on, and short sequences get fewer. K is what is left: new tokens + pairs − clusters
+        that go on, and short sequences get fewer. K is what is left, new tokens + pairs − clusters:
+        by default there is one pair less than clusters, and K = ⌈keep_rate · N⌉
+    features: by what tokens are compared: themselves, as the text has it, or their keys averaged over
+        heads, which costs one part in ``heads`` of it
     merger: what becomes of the inattentive tokens, one of ``MERGERS``; None drops them
     fuse_token: one of the new tokens is EViT's, all inattentive tokens by raw attention ("EViT+Ours")
     """
@@ -50,25 +54,30 @@ class BAT(Reduction):
         dim: int,
         keep_rate: float = 0.7,
         clusters: int | float = 0.1,
-        pairs: int | float = 0.1,
+        pairs: int | float | None = None,
         merger: str | None = "density_peaks",
+        features: str = "tokens",
         fuse_token: bool = False,
     ):
         super().__init__()
         if merger is not None and merger not in MERGERS:
             raise ValueError(f"unknown merger {merger!r}; choose one of {', '.join(MERGERS)}, or None")
+        if features not in FEATURES:
+            raise ValueError(f"unknown features {features!r}; choose one of {', '.join(FEATURES)}")
         self.keep_rate, self.clusters, self.pairs = check_rate(keep_rate), clusters, pairs
+        self.features = features
         self.merger_name, self.fuse_token = merger, fuse_token
         self.merger = None if merger is None else MERGERS[merger](dim, clusters)
 
     def counts(self, total: int) -> Counts | None:
         """How ``total`` image tokens are split; None where all of them stay."""
-        new = kept_count(total + 1, self.keep_rate)
+        new = kept_count(total, self.keep_rate) + 1
         if new >= total:
             return None
         others = new - self.fuse_token  # tokens but for the fused one
-        clusters = min(self._wanted_clusters(new), max(others - 1, 1 - self.fuse_token))
-        pairs = min(_number(self.pairs, new), total - new) if clusters < others else 0
+        clusters = min(self._wanted_clusters(new), others - 1)
+        wanted = clusters - 1 if self.pairs is None else _number(self.pairs, new)
+        pairs = max(0, min(wanted, total - new))
         return Counts(others + pairs - clusters, pairs, clusters)
 
     def _wanted_clusters(self, new: int) -> int:
@@ -81,38 +90,36 @@ class BAT(Reduction):
         if counts is None:
             return Plan()
         s, order = seen.class_attention().sort(dim=1, descending=True)  # Attn_cls (B, N)
-        k = counts.attentive
-        parts = self.match(x, order[:, :k], s[:, :k], counts.pairs)
+        k, z = counts.attentive, x if self.features == "tokens" else seen.mean_keys()
+        parts = [self.match(z, order[:, :k], s[:, :k], counts.pairs)]
         if counts.clusters:
-            parts.append(self.merge(x, order[:, k:], s[:, k:], counts.clusters))
+            parts.append(self.merge(z, order[:, k:], s[:, k:], counts.clusters))
         if self.fuse_token:
             parts.append(Mixed(order[:, k:], s[:, None, k:]))
         return Plan(tuple(parts))
 
-    def match(self, x: Tensor, index: Tensor, s: Tensor, pairs: int) -> list[Part]:
+    def match(self, z: Tensor, index: Tensor, s: Tensor, pairs: int) -> Part:
         """P: the attentive tokens, homogeneous ones fused."""
-        if index.shape[1] == 0:
-            return []
         if pairs == 0:
-            return [Kept(index)]
-        stay, absorbed, target = homogeneous_pairs(cosine(take(x, index)), pairs)
+            return Kept(index)
+        stay, absorbed, target = homogeneous_pairs(cosine(take(z, index)), pairs)
         s = positive(s)
         own, gains = s.gather(1, stay), s.gather(1, absorbed)  # (B, K − pairs), (B, pairs)
         gains = F.one_hot(target, stay.shape[1]).transpose(1, 2) * gains[:, None]  # (B, K − pairs, pairs)
         total = own + gains.sum(dim=2)
-        return [
-            Absorbed(index.gather(1, stay), own / total, index.gather(1, absorbed), gains / total[..., None])
-        ]
+        return Absorbed(
+            index.gather(1, stay), own / total, index.gather(1, absorbed), gains / total[..., None]
+        )
 
-    def merge(self, x: Tensor, index: Tensor, s: Tensor, clusters: int) -> Part:
+    def merge(self, z: Tensor, index: Tensor, s: Tensor, clusters: int) -> Part:
         """T: the inattentive tokens as ``clusters`` new ones."""
-        weights = self.merger(take(x, index), s, index, clusters)  # (B, n, N − K)
+        weights = self.merger(take(z, index), s, index, clusters)  # (B, n, N − K)
         return Mixed(index, weights) if weights.is_floating_point() else Largest(index, weights)
 
     def extra_repr(self) -> str:
         return (
             f"keep_rate={self.keep_rate}, clusters={self.clusters}, pairs={self.pairs}, "
-            f"merger={self.merger_name!r}, fuse_token={self.fuse_token}"
+            f"merger={self.merger_name!r}, features={self.features!r}, fuse_token={self.fuse_token}"
         )
 
 
