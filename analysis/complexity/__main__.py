@@ -55,17 +55,21 @@ def parser() -> Parser:
 
 
 def size(text: str) -> tuple[int, int]:
-    sides = [int(side) for side in text.lower().split("x")]
-    return (sides[0], sides[-1]) if len(sides) <= 2 else _refuse(text)
+    sides = numbers(text)
+    return sides[0], sides[-1]
 
 
 def tokens(text: str) -> int | tuple[int, int]:
-    sides = [int(side) for side in text.lower().split("x")]
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1]) if len(sides) == 2 else _refuse(text)
+    sides = numbers(text)
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
-def _refuse(text: str) -> NoReturn:
-    raise argparse.ArgumentTypeError(f"{text!r} is neither N nor HxW")
+def numbers(text: str) -> list[int]:
+    """One or two whole numbers, the latter as in 4x6."""
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor two, as in 4x6")
+    return [int(part) for part in parts]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -155,8 +159,8 @@ def described(request: Request, cost, dense) -> dict[str, Any]:
 def by_counting(args: argparse.Namespace, request: Request) -> int:
     from analysis.complexity import fallback
 
-    print(f"no closed form covers {request.model} at this size; built and counted instead", file=sys.stderr)
     rows = fallback.rows(request)
+    print(f"no closed form covers {request.model} at this size: built and counted instead", file=sys.stderr)
     if args.json:
         write_json({"model": request.model, "image_size": request.image_size, "modules": rows}, args.json)
     elif not emit_rows(rows, args):
@@ -177,10 +181,9 @@ def run_sweep(args: argparse.Namespace, request: Request) -> int:
     for words in left_out:
         print(f"left out: {words}", file=sys.stderr)
     if not emit_rows(rows, args):
-        from analysis import complexity
-        from analysis.formats import render
+        from analysis.complexity import text
 
-        print(render(complexity.frame(rows), digits=5))
+        print(text.sweep_table(rows))
     if args.out is not None:
         paths = sweep.save(sweep.plot(rows, axis, request.model), args.out)
         print(f"figure: {', '.join(map(str, paths))}", file=sys.stderr)

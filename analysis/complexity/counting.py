@@ -15,13 +15,16 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.complexity.readings import Build
+
+with warnings.catch_warnings():  # it scripts a loss at import, which torch deprecates
+    warnings.simplefilter("ignore", FutureWarning)
+    from fvcore.nn import FlopCountAnalysis
 
 
 class Count(NamedTuple):
@@ -133,19 +136,11 @@ class DenseSwin(nn.Module):
         return maps
 
 
-def load_registry() -> None:
-    """Import what registers models; importing torch code that is scripted warns of things beyond our reach."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import timm  # noqa: F401
-
-        import stvit  # noqa: F401
-
-
 def create(build: Build, device: str = "meta") -> nn.Module:
     """The model of ``build`` in evaluation mode; ValueError if no such model is registered."""
-    load_registry()
     import timm
+
+    import stvit  # noqa: F401  registers its models
 
     with torch.device(device):
         if build.name.startswith("torchvision."):

@@ -19,8 +19,9 @@ def check_registered(name: str) -> None:
     if not timm.is_model(name):
         near = timm.list_models()
         if name in KNOWN:
+            only = KNOWN[name].only or (224, 224)
             raise BadInput(
-                f"{name} has a closed form at {KNOWN[name].only} alone, and the model is not built yet"
+                f"{name} is not built yet, and its closed form covers {only[0]}×{only[1]} pixels alone"
             )
         raise unknown_model(name, sorted({*near, *KNOWN}))
 
@@ -38,6 +39,9 @@ def counted(request: Request) -> Count:
                 errors.append(error)
     side = "×".join(map(str, request.image_size))
     words = str(errors[0] if not isinstance(errors[0], TypeError) else errors[-1])
+    for name, option in OPTIONS.items():
+        if f"unexpected keyword argument '{option}'" in words:
+            raise BadInput(f"{request.model} takes no --{name.replace('_', '-')}")
     raise BadInput(f"{request.model} cannot be counted at {side}: {' '.join(words.split())}")
 
 

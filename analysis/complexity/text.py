@@ -41,7 +41,7 @@ def introduction(rows: list[dict[str, Any]]) -> str:
     counted = [row for row in known if row["counted_flops"] is not None]
     if counted:
         equal = sum(row["counted_flops"] == row["closed_form_flops"] for row in counted)
-        words += f" {len(counted)} cells were counted by fvcore on the model; {equal} equal the closed form to the unit."
+        words += f" {len(counted)} cells were counted by fvcore on the model; {equal} equal the closed form exactly."
     else:
         words += " --count builds the models and counts them; --help lists what else can be asked."
     return textwrap.fill(words, WIDTH)
@@ -134,6 +134,20 @@ def _crossovers(request: Request) -> Iterator[str]:
         found = crossover(request, saving=saving)
         if found is not None:
             yield f"{words} from {found.side}×{found.side} pixels on ({found.tokens} image tokens)"
+
+
+def sweep_table(rows: list[dict[str, Any]]) -> str:
+    names = {"flops": "GFLOPs", "attention_products": "attention products"}
+    names |= {f"dense_{name}": f"dense {title}" for name, title in names.items()} | {
+        "saving_percent": "saving %"
+    }
+    lines = []
+    for row in rows:
+        whole = [value for value in row.values() if isinstance(value, int)]
+        shares = [f"{value:.2f}" for value in row.values() if isinstance(value, float)]
+        lines.append([whole[0], *map(giga, whole[1:]), *shares])
+    head = [names.get(name, name) for name in rows[0]]
+    return tabulate(lines, head, tablefmt="simple", disable_numparse=True, colalign=("right",) * len(head))
 
 
 def memory_lines(cost: Cost, batch: int, head_dim: int) -> list[str]:

@@ -1,0 +1,151 @@
+"""``results/complexity/``: the tables, the figures and the prose of the report, with their record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.complexity import appendix, errata, figures, frame, table
+from analysis.complexity.closed_global import stvit_deit
+from analysis.complexity.readings import CELLS
+from analysis.complexity.whatif import Request, crossover, layers
+from analysis.results import Report
+
+TITLE = "What token-sparsified transformers cost"
+COMMAND = "python -m analysis.complexity --report"
+COLUMNS = {
+    "paper": "paper",
+    "table": "table",
+    "model": "model",
+    "setting": "setting",
+    "printed_text": "printed",
+    "closed_form": "closed form",
+    "counted": "counted",
+    "torch_flops": "torch ÷ 2",
+    "residual_percent": "residual (%)",
+    "verdict": "verdict",
+}
+
+
+def write(out: Path | None = None, count: bool = True) -> Path:
+    rows = table.rows(count)
+    with Report("complexity", TITLE, COMMAND, {"count": count}, inputs=[CELLS], out=out) as report:
+        report.prose(opening(rows))
+        report.figure("residuals", figures.residuals(rows), RESIDUALS, RESIDUALS_ALT)
+        _cells(report, rows)
+        _attention(report, count)
+        _formulas(report)
+        _where(report)
+        _growth(report)
+    return report.out
+
+
+def opening(rows: list[dict[str, Any]]) -> str:
+    known = [row for row in rows if row["closed_form"] is not None]
+    good = [row for row in known if row["verdict"].startswith("reproduced")]
+    counted = [row for row in known if row["counted_flops"] is not None]
+    equal = sum(row["counted_flops"] == row["closed_form_flops"] for row in counted)
+    missed = ", ".join(
+        f"{row['paper']} Table {row['table']} {row['model']} {row['setting']}"
+        for row in known
+        if row not in good
+    )
+    return (
+        f"The two papers print {len(rows)} FLOPs figures in the tables treated here. {len(known)} of them are of models "
+        f"with a closed form, a sum of named terms; **{len(good)} come out at the printed digit**. Not so: {missed}. "
+        f"{len(counted)} cells belong to models that this repository or its libraries can build; fvcore, with attention "
+        f"counted, gives exactly the closed form for **{equal} of {len(counted)}**. FLOPs are multiply-adds; G is 10⁹."
+    )
+
+
+RESIDUALS = (
+    "Printed against closed form. Bars: the values that give the printed digit, by rounding, or by cutting off in "
+    "Table 13. Vermilion dots lie outside of theirs."
+)
+RESIDUALS_ALT = (
+    "Left: a log-log scatter of printed and closed-form GFLOPs on the diagonal. Right: a line for each cell with its "
+    "residual in percent and the interval that its printed digit allows."
+)
+
+
+def _cells(report: Report, rows: list[dict[str, Any]]) -> None:
+    cells = frame([{new: row[old] for old, new in COLUMNS.items()} for row in rows])
+    cells["torch ÷ 2"] = cells["torch ÷ 2"].map(lambda value: None if pd.isna(value) else value / 1e9)
+    caption = (
+        "Every cell, in GFLOPs. torch ÷ 2: torch's FlopCounterMode halved, a second opinion that leaves out norms. Cells "
+        "without a count are of models that are not built here yet, or of other papers."
+    )
+    report.table("cells", cells, caption, digits=5)
+    keys = ("paper", "table", "model", "reading")
+    readings = {tuple(row[key] for key in keys): None for row in rows if row["closed_form"] is not None}
+    report.table("readings", pd.DataFrame(list(readings), columns=keys), "How each cell is read.")
+
+
+def _attention(report: Report, count: bool) -> None:
+    if not count:
+        return
+    from analysis.complexity.counting import HANDLES, create
+    from analysis.complexity.counting import count as counted
+    from analysis.complexity.readings import IMAGE, Build
+
+    model = create(Build(figures.MODEL))
+    bare, full = counted(model, IMAGE, handles={}), counted(model, IMAGE, handles=HANDLES)
+    products = stvit_deit(384).by("kind")["attention products"]
+    report.prose(
+        f"**Fused attention.** fvcore as it comes counts {bare.total:,} for STViT-DeiT-S with fused attention: it has no "
+        f"handle for `scaled_dot_product_attention` and passes it over. With the handle used here it is {full.total:,}; the "
+        f"difference, {full.total - bare.total:,}, is the attention products of the closed form ({products:,}) exactly."
+    )
+
+
+def _formulas(report: Report) -> None:
+    report.heading("The appendix's formulas and the errata")
+    report.table(
+        "formulas",
+        frame(appendix.rows()),
+        "Eqs. 7-13 as printed and corrected. counted_flops adds up the terms of the blocks; it equals the corrected "
+        "formula, for all symbols (proved with sympy in the tests). Norms, embedding and head are left out.",
+        digits=4,
+    )
+    report.table(
+        "errata",
+        frame(errata.rows()),
+        "Errata, each with a number: as printed, as correct, and the difference in percent.",
+        digits=4,
+    )
+
+
+def _where(report: Report) -> None:
+    report.heading("Where the FLOPs go")
+    costs = figures.shares_of()
+    ffn = {name: 100 * cost.by("kind")["FFN"] / cost.total for name, cost in costs.items()}
+    overhead = stvit_deit(384, 16).by("part")
+    report.prose(
+        f"The FFN is {min(ffn.values()):.0f} to {max(ffn.values()):.0f} % of each model, so that sparsification saves "
+        f"mostly in FFN and projections and not in attention products. In STViT-DeiT-S (M = 16) the initial centers cost "
+        f"{100 * overhead['pooling'] / sum(overhead.values()):.2f} % and the two STGM layers "
+        f"{100 * (overhead['STGM 1'] + overhead['STGM 2']) / sum(overhead.values()):.1f} %."
+    )
+    alt = "Stacked horizontal bars of GFLOPs by kind of term for six models at 224×224."
+    report.figure("shares", figures.shares(), "GFLOPs at 224×224 by kind of term.", alt)
+    cost = stvit_deit(384, 16)
+    caption = "STViT-DeiT-S, M = 16: every layer and its terms, in FLOPs; the last column is the share of the whole."
+    report.table("layers_stvit_deit_small", frame(layers(cost)), caption)
+
+
+def _growth(report: Report) -> None:
+    report.heading("Growth with the image")
+    found = {M: crossover(Request(figures.MODEL, tokens=M)) for M in (16, 36, 64, 100)}
+    half = {M: crossover(Request(figures.MODEL, tokens=M), saving=0.5) for M in found}
+    pays = ", ".join(f"{point.side} (M = {M})" for M, point in found.items())
+    halves = ", ".join(f"{point.side} (M = {M})" for M, point in half.items())
+    report.prose(
+        f"STViT-DeiT-S costs less than DeiT-S from these image sides on: {pays}; less than half of it from {halves}. "
+        f"As images grow the saving nears {figures.saving_limit():.0f} %, whatever M is: 4 of the 12 blocks still compare "
+        "all image tokens with each other, and their products come to dominate both models."
+    )
+    caption = "Left: totals (solid) and the attention products in them (dashed). Right: FLOPs saved, by image side and M."
+    alt = "Two line charts over the image side: GFLOPs of DeiT-S and STViT-DeiT-S, and the saving in percent."
+    report.figure("growth", figures.growth(), caption, alt)
