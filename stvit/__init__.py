@@ -6,8 +6,21 @@ from stvit.compatibility import check_torchvision
 check_torchvision()
 
 from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from stvit.convert.released import load_released
 from stvit.record import record
 from stvit.sparsify import dense, sparsify
+from stvit.swin_semantic import STViTRSwin, STViTSwin
 from stvit.vit import STViT
 
-__all__ = ["CheckpointError", "STViT", "dense", "load_checkpoint", "record", "save_checkpoint", "sparsify"]
+__all__ = [
+    "CheckpointError",
+    "STViT",
+    "STViTRSwin",
+    "STViTSwin",
+    "dense",
+    "load_checkpoint",
+    "load_released",
+    "record",
+    "save_checkpoint",
+    "sparsify",
+]

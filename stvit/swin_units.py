@@ -1,0 +1,256 @@
+"""Dumbbell units (Section 3.3): image layers, STGM, semantic layers, recovery, as data and as a stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformerStage
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from stvit.attention import recast
+from stvit.swin_layers import (
+    ConcatStgmLayer,
+    GridCenters,
+    OffsetStgmLayer,
+    PerWindowStgmLayer,
+    RecoveryLayer,
+    SemanticLayer,
+    StgmLayer,
+    WindowPooling,
+)
+from stvit.swin_layout import BORDERS, Layout, layout, layout_cross
+from stvit.windows import Grid, pad
+
+STGM_KEYS = {"concat": ConcatStgmLayer, "image": StgmLayer}
+INITIALIZATIONS = ("both", "spatial", "offset")
+PROJECTIONS = ("once", "per_window")
+
+
+class Dumbbell(NamedTuple):
+    """How many layers of stage 3 each part of a unit has; without recovery the unit is STViT's."""
+
+    image: int = 1
+    stgm: int = 2
+    semantic: int = 2
+    recovery: int = 1
+
+
+@dataclass(frozen=True)
+class SemanticOptions:
+    """What a model with semantic tokens in windows may choose.
+
+    semantic_window: w_s, so that each window has w_s × w_s semantic tokens
+    pooling: initial cluster centers in each window, by one of ``stvit.pooling.POOLINGS``
+    initialization: centers P from the map and global centers G (both), P alone (spatial), or G added to
+        the semantic tokens of the first unit themselves, as the released code has it (offset)
+    stgm_keys: the STGM's layers look at Concat(S, X) or at the image tokens X alone
+    key_windows: w_k of the first and of further STGM layers, in image tokens; by default 10 and 14 for
+        windows of 7. A key window as large as the map is global attention
+    cross_window: side of the window of cross-window layers, in windows; None: global
+    recovery_window: side of the window of semantic tokens that a recovery layer looks at, in windows
+    reuse: semantic tokens of one unit are the initial centers of the next (Table 9)
+    layer_scale: initial scale of the semantic layers' residual branches; None: no scale
+    project_keys: project keys and values once, then gather windows; or per_window, which is the same
+        function at the printed FLOPs
+    shortcut: residual around the first STGM layer's attention; the released classifier has none
+    border: key windows are pushed inside the map (inside); or they stick out of a map padded to whole
+        windows, with everything outside the image masked (masked) or masked as the authors' detection
+        backbone does it (released): wrong, but what its weights were trained with
+    """
+
+    semantic_window: int = 3
+    pooling: str = "intra_inter"
+    initialization: str = "both"
+    stgm_keys: str = "concat"
+    key_windows: tuple[int, int] | None = None
+    cross_window: int | None = 4
+    recovery_window: int | None = 4
+    reuse: bool = False
+    layer_scale: float | None = None
+    project_keys: str = "once"
+    shortcut: bool = True
+    border: str = "inside"
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("initialization", INITIALIZATIONS),
+            ("stgm_keys", tuple(STGM_KEYS)),
+            ("project_keys", PROJECTIONS),
+            ("border", BORDERS),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}"
+                )
+        if self.semantic_window < 1:
+            raise ValueError(f"semantic_window must be at least 1, not {self.semantic_window}")
+        if not self.shortcut and self.project_keys != "per_window":
+            raise ValueError(
+                "shortcut=False exists as the released classifier has it: project_keys='per_window'"
+            )
+        if self.project_keys == "per_window" and (self.border != "inside" or self.stgm_keys != "concat"):
+            raise ValueError("project_keys='per_window' goes with border='inside' and stgm_keys='concat'")
+        if self.border != "inside" and self.stgm_keys != "image":
+            raise ValueError(f"border={self.border!r} goes with stgm_keys='image'")
+
+    def fitted(self, window: Grid) -> SemanticOptions:
+        """With key windows that fit windows of this size."""
+        side = max(window)
+        keys = (side + 3, 2 * side) if self.key_windows is None else tuple(self.key_windows)
+        if len(keys) != 2 or min(keys) < side:
+            raise ValueError(f"key_windows must be two sides of at least {side}, the window's; not {keys}")
+        if self.semantic_window > min(window):
+            raise ValueError(
+                f"{self.semantic_window} × {self.semantic_window} semantic tokens do not fit a window of "
+                f"{window[0]} × {window[1]}; choose semantic_window ≤ {min(window)}"
+            )
+        return replace(self, key_windows=keys)
+
+
+OPTIONS = tuple(field.name for field in fields(SemanticOptions))
+
+
+class DumbbellStage(SwinTransformerStage):
+    """A stage of dumbbell units, from a stage of window blocks whose layers it takes over.
+
+    1. Image layers: window attention on the map X.
+    2. STGM: centers P = pool(X) in each window; S from P, S + G and X (Eqs. 1, 2, 4, 5).
+    3. Semantic layers: within the windows, then across them, in turn.
+    4. Recovery: X from X and S (Eq. 6). A unit without it returns S as its map.
+    """
+
+    @classmethod
+    def from_swin(
+        cls, stage: SwinTransformerStage, units: tuple[Dumbbell, ...], options: SemanticOptions
+    ) -> DumbbellStage:
+        self = recast(stage, cls)
+        self.units = units
+        self.window = tuple(stage.blocks[0].window_size)
+        self.options = options.fitted(self.window)
+        self.plan = _plan(units, len(stage.blocks), self.options.reuse)
+        dim, w_s = stage.blocks[0].dim, self.options.semantic_window
+        self.blocks = nn.Sequential(*(self._layer(i, block) for i, block in enumerate(stage.blocks)))
+        pools = len(units[:1] if self.options.reuse else units)
+        self.initial = nn.ModuleList(
+            WindowPooling(self.options.pooling, dim, w_s, self.window) for _ in range(pools)
+        )
+        like = next(stage.parameters())
+        return self.to(device=like.device, dtype=like.dtype)
+
+    def _layer(self, index: int, block: nn.Module) -> nn.Module:
+        options, (role, place, unit) = self.options, self.plan[index]
+        if role == "image":
+            return block
+        if role == "semantic":
+            return SemanticLayer.from_swin(block, options.layer_scale)
+        if role == "recovery":
+            return RecoveryLayer.from_swin(block, options.layer_scale)
+        cls = STGM_KEYS[options.stgm_keys]
+        if place == 0 and options.project_keys == "per_window":
+            cls = PerWindowStgmLayer
+        if place == 1 and unit == 0 and options.initialization == "offset":
+            cls = OffsetStgmLayer
+        layer = cls.from_swin(block, options.layer_scale)
+        if cls is PerWindowStgmLayer:
+            layer.shortcut = options.shortcut
+        if place > 0 and (options.initialization == "both" or cls is OffsetStgmLayer):
+            rows, columns = (
+                -(-side // w) for side, w in zip(self.output_resolution, self.window, strict=True)
+            )
+            layer.centers = GridCenters(
+                (rows * options.semantic_window, columns * options.semantic_window), block.dim
+            )
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.downsample(x)  # (B, H, W, C)
+        where = layout(tuple(x.shape[1:3]), self.window, self.options, x.device)
+        blocks, s = iter(self.blocks), None
+        for number, unit in enumerate(self.units):
+            for _ in range(unit.image):
+                x = self.run(next(blocks), x)  # (B, H, W, C)
+            tokens = self.tokens(x, where)  # (B, N, C), padded where the layout is
+            if s is None or not self.options.reuse:
+                s = self.initial[number](tokens, where.grid)  # P (B, M, C)
+            s = self.semantic_tokens(s, tokens, unit, blocks, where)  # (B, M, C)
+            for _ in range(unit.recovery):
+                tokens = self.tokens(x, where)
+                sources = _with_zero(s) if where.zero else s
+                restored = self.run(next(blocks), tokens, sources, where.recover, where.real)  # (B, H·W, C)
+                x = restored.unflatten(1, x.shape[1:3])  # (B, H, W, C)
+        return x if unit.recovery else s.unflatten(1, where.semantic)  # (B, H, W, C) or (B, h, w, C)
+
+    def semantic_tokens(self, s: Tensor, x: Tensor, unit: Dumbbell, blocks, where: Layout) -> Tensor:
+        keys = _with_zero(x) if where.zero else x
+        for i in range(unit.stgm):
+            windows = where.generate if i == 0 else where.cluster
+            s = self.run(next(blocks), s, keys, windows, where.semantic)
+        for i in range(unit.semantic):
+            s = self.run(next(blocks), s, where.cross if i % 2 else where.local)
+        return s
+
+    def tokens(self, x: Tensor, where: Layout) -> Tensor:
+        """The map as a row of tokens, padded to whole windows if key windows may stick out of it."""
+        return (x if self.options.border == "inside" else pad(x, self.window)).flatten(1, 2)
+
+    def run(self, block: nn.Module, *args) -> Tensor:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
+
+def _with_zero(x: Tensor) -> Tensor:
+    """One more token, a zero, which stands for all that lies outside the map."""
+    return F.pad(x, (0, 0, 0, 1))
+
+
+def _plan(units: tuple[Dumbbell, ...], depth: int, reuse: bool) -> list[tuple[str, int, int]]:
+    """For each layer of the stage its role, its place in it and its unit; ValueError if they do not fit."""
+    plan = [
+        (role, place, number)
+        for number, unit in enumerate(units)
+        for role, count in zip(Dumbbell._fields, unit, strict=True)
+        for place in range(count)
+    ]
+    if len(plan) != depth or not units:
+        raise ValueError(
+            f"units of {[sum(unit) for unit in units]} layers do not fill a stage of {depth} layers; "
+            "a unit is (image, stgm, semantic, recovery) layers"
+        )
+    for number, unit in enumerate(units):
+        if min(unit) < 0 or unit.stgm < 1:
+            raise ValueError(f"unit {number + 1} needs at least one STGM layer and no negative count: {unit}")
+        if unit.recovery == 0 and number + 1 < len(units):
+            raise ValueError(f"unit {number + 1} recovers no image tokens for the next: {unit}")
+    return plan
+
+
+class SemanticStage(SwinTransformerStage):
+    """Stage 4 of STViT-Swin: a linear C → 2C instead of patch merging, cross-window layers on S."""
+
+    @classmethod
+    def from_swin(cls, stage: SwinTransformerStage, options: SemanticOptions) -> SemanticStage:
+        self = recast(stage, cls)
+        self.options, dim, like = options, stage.blocks[0].dim, next(stage.parameters())
+        self.downsample = nn.Linear(stage.downsample.dim, dim)
+        nn.init.trunc_normal_(self.downsample.weight, std=0.02)
+        nn.init.zeros_(self.downsample.bias)
+        self.blocks = nn.Sequential(
+            *(SemanticLayer.from_swin(block, options.layer_scale) for block in stage.blocks)
+        )
+        return self.to(device=like.device, dtype=like.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.downsample(x)  # (B, h, w, 2C)
+        grid, w_s = tuple(x.shape[1:3]), self.options.semantic_window
+        windows = layout_cross(grid, w_s, self.options, x.device)
+        s = x.flatten(1, 2)  # (B, M, 2C)
+        for block in self.blocks:
+            s = self.run(block, s, windows)
+        return s.unflatten(1, grid)
+
+    run = DumbbellStage.run
