@@ -11,9 +11,8 @@ The closed forms need numpy and nothing else; torch is imported by the functions
 from analysis.cluster_sim.bounds import (
     certified_defect,
     corrected_defect,
-    corrected_error,
     printed_defect,
-    repaired_defect,
+    typical_defect,
 )
 from analysis.cluster_sim.geometry import Problem, centers, gap, problem, query
 from analysis.cluster_sim.sampler import Draws, full, reduced
@@ -36,7 +35,6 @@ __all__ = [
     "centers",
     "certified_defect",
     "corrected_defect",
-    "corrected_error",
     "covariance",
     "defect",
     "expected_defect",
@@ -49,7 +47,7 @@ __all__ = [
     "query",
     "rate",
     "reduced",
-    "repaired_defect",
     "theorem_lambda",
+    "typical_defect",
     "weights",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.cluster_sim.theory import V_MAX, rate, spread, theorem_lambda
+from analysis.cluster_sim.theory import check_spread, rate, spread, theorem_lambda
 
 INITS = ("out_of_span", "towards", "generic")
 
@@ -59,7 +59,7 @@ def centers(K: int, d: int, gamma: float = 0.0) -> np.ndarray:
         raise ValueError(f"γ must lie in [−1/(K−1), 1) = [{lowest:.4g}, 1), got {gamma}")
     rank = K - 1 if gamma <= lowest + 1e-12 else K
     if d < rank:
-        reason = "K > d + 1 never fits" if K > d + 1 else "K = d + 1 needs γ = −1/(K−1)"
+        reason = "K > d + 1 never fits" if d + 1 < K else "K = d + 1 needs γ = −1/(K−1)"
         raise ValueError(f"K={K} equicorrelated centers do not exist in d={d} dimensions: {reason}")
     if gamma == 0:
         return np.eye(K, d)
@@ -129,6 +129,5 @@ def problem(
     lam = theorem_lambda(K, d, Delta) if lam is None else lam
     if not (math.isfinite(lam) and lam > 0):
         raise ValueError(f"λ must be positive, got {lam}")
-    if not lam**2 * sigma**2 / d <= V_MAX:
-        raise ValueError(f"overflow: v = λ²σ²/d = {lam**2 * sigma**2 / d:.4g} must be at most {V_MAX:g}")
+    check_spread(lam, sigma, d)
     return Problem(mu, q, float(lam), float(sigma))

@@ -73,7 +73,13 @@ def e2(seed: int) -> dict:
     w = np.exp(_t(math.sqrt(v), (blocks, 2000), seed, 2)).var(axis=1, ddof=1)
     what = "V in Bernstein's inequality for exp(λx), v=0.25"
     return row(
-        "E2", what, math.exp(2 * v), math.exp(v) * (math.exp(v) - 1), w.mean(), standard_error(w), trials=blocks
+        "E2",
+        what,
+        math.exp(2 * v),
+        math.exp(v) * (math.exp(v) - 1),
+        w.mean(),
+        standard_error(w),
+        trials=blocks,
     )
 
 
@@ -240,7 +246,11 @@ def e15(seed: int) -> dict:
     what = "1 − cos with q pooled from 4 of the tokens, over q used on fresh tokens"
     line = row("E15", what, 1.0, 1.0, own.mean() / other.mean(), error, trials=T)
     broken = line["verdict"] != "both hold here"  # no closed form corrects it: independence must be assumed
-    return {**line, "corrected": None, "verdict": "printed fails, q must be independent" if broken else "no effect"}
+    return {
+        **line,
+        "corrected": None,
+        "verdict": "printed fails, q must be independent" if broken else "no effect",
+    }
 
 
 def _defect_of(q, x, lam, target) -> float:
@@ -260,6 +270,3 @@ ALL = (e1, e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12, e13, e14, e15)
 
 def measure_lines(seed: int = 0) -> list[dict]:
     return [line(seed) for line in ALL]
-
-
-

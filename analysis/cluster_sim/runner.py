@@ -1,4 +1,4 @@
-"""Cells through joblib: threads here, or a dask or ray cluster with ``--backend`` and nothing else changed."""
+"""Cells through joblib: threads here, a dask or ray cluster with ``--backend`` and nothing else changed."""
 
 from __future__ import annotations
 

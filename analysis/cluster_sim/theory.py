@@ -28,13 +28,18 @@ def rate(K: int, d: int, Delta: float) -> float:
     return theorem_lambda(K, d, Delta) / d
 
 
-def spread(q, lam: float, sigma: float) -> float:
-    """v = λ²σ²|q|²/d, the variance of the logits inside a cluster."""
-    q = np.asarray(q, dtype=float)
-    v = lam**2 * sigma**2 * float(q @ q) / len(q)
+def check_spread(lam: float, sigma: float, d: float) -> float:
+    """v = λ²σ²/d, refused where e^v would leave double precision."""
+    v = (lam * sigma) * (lam * sigma) / d  # products go to infinity where powers raise
     if not v <= V_MAX:
         raise ValueError(f"overflow: v = λ²σ²/d = {v:.4g} must be at most {V_MAX:g} for e^v to be finite")
     return v
+
+
+def spread(q, lam: float, sigma: float) -> float:
+    """v = λ²σ²|q|²/d, the variance of the logits inside a cluster."""
+    q = np.asarray(q, dtype=float)
+    return check_spread(lam, sigma * float(np.linalg.norm(q)), len(q))
 
 
 def weights(q, mu, lam: float) -> np.ndarray:
@@ -53,7 +58,7 @@ def limit(q, mu, lam: float, sigma: float) -> np.ndarray:
 def covariance(q, mu, lam: float, sigma: float, n: int) -> np.ndarray:
     """F2: Cov(m̂) = (1/n) Σ p_i² { e^v [s²I + (μ_i − μ̄ + λs²q)(·)ᵀ] − (μ_i − μ̄)(·)ᵀ } + O(n⁻²)."""
     mu, q = np.asarray(mu, dtype=float), np.asarray(q, dtype=float)
-    K, d = mu.shape
+    d = mu.shape[1]
     p, ev, s2 = weights(q, mu, lam), math.exp(spread(q, lam, sigma)), sigma**2 / d
     b = mu - p @ mu  # [K, d]  μ_i − μ̄
     a = b + lam * s2 * q
@@ -125,7 +130,7 @@ def check_canonical(K: int, d: int, theta: float, sigma: float, n=None) -> None:
         raise ValueError(
             f"d must be at least K + 1 for a query tilted out of the centers' span: d={d}, K={K}"
         )
-    if not (math.isfinite(theta) and math.cos(theta) > 0):
+    if not (math.isfinite(theta) and math.cos(theta) > 1e-12):
         raise ValueError(f"Δ = cos θ must be positive, got θ = {theta:.6g} rad")
     if not (math.isfinite(sigma) and sigma > 0):
         raise ValueError(f"σ must be positive, got {sigma}")
@@ -158,10 +163,8 @@ def canonical(K: int, d: int, theta: float, sigma: float, n: float | None = None
 
 def _canonical_trace(K, d, c, sin, lam, sigma, m) -> float:
     """n tr(P_{m⊥} Cov) of F2 for the canonical geometry, from three coordinates."""
-    rho, w, v = lam * sigma**2 / d, d * K / (d * K + K - 1), lam**2 * sigma**2 / d
-    if v > V_MAX:
-        raise ValueError(f"overflow: v = λ²σ²/d = {v:.4g} must be at most {V_MAX:g} for e^v to be finite")
-    ev, q, unit = math.exp(v), np.array([c, 0.0, sin]), m / np.linalg.norm(m)
+    rho, w = lam * sigma**2 / d, d * K / (d * K + K - 1)
+    ev, q, unit = math.exp(check_spread(lam, sigma, d)), np.array([c, 0.0, sin]), m / np.linalg.norm(m)
 
     def across(own: bool, times: int) -> float:  # |P(μ_i + times·ρ q)|²
         y = np.array([1.0, 0.0, 0.0] if own else [0.0, 1 / math.sqrt(K - 1), 0.0]) + times * rho * q

@@ -14,7 +14,8 @@ from analysis.cluster_sim.theory import defect, expected_defect, limit
 
 TITLE = "The best λ lies below the theorem's"
 CAPTION = (
-    "1 − cos against λ over the theorem's λ: lines F1 (n = ∞) and F3, dots simulation with two standard errors, "
+    "1 − cos against λ over the theorem's λ: lines F1 (n = ∞) and F3, dots simulation with two standard "
+    "errors, "
     "stars the minimum, ticks on the axis the balance equation. K = 16, θ₀ = 45°, σ = 1."
 )
 ALT = "U-shaped curves of the cosine defect against the relative temperature, lowest near 0.7."
@@ -24,7 +25,9 @@ TOKENS = (None, 4096)
 
 def compute(options: Options) -> pd.DataFrame:
     """One row a (d, K, n): where the minimum is, where the balance puts it, and the curve's draws."""
-    grid = [(d, K) for d in options.pick((64, 256), *[(64, 256, 1024, 4096)] * 2) for K in (4, 16, 64) if K < d]
+    grid = [
+        (d, K) for d in options.pick((64, 256), *[(64, 256, 1024, 4096)] * 2) for K in (4, 16, 64) if d > K
+    ]
     rows = [_minimum(problem(K, d, THETA, SIGMA), n) for d, K in grid for n in TOKENS]
     return pd.DataFrame(rows + _curve(options))
 
@@ -39,7 +42,10 @@ def _minimum(p: Problem, n: int | None) -> dict:
     from scipy.optimize import minimize_scalar
 
     best = minimize_scalar(
-        lambda r: math.log(predicted(p, r * p.lam, n)), bounds=(0.3, 1.5), method="bounded", options={"xatol": 1e-6}
+        lambda r: math.log(predicted(p, r * p.lam, n)),
+        bounds=(0.3, 1.5),
+        method="bounded",
+        options={"xatol": 1e-6},
     ).x
     located = balance(p, n) / p.lam
     gain = predicted(p, p.lam, n) / predicted(p, best * p.lam, n)
@@ -52,12 +58,14 @@ def _minimum(p: Problem, n: int | None) -> dict:
         "balance": located,
         "balance_off": located / best - 1,
         "gain": gain,
-        "verdict": "within 2 %" if abs(located / best - 1) <= 0.02 else "FINDING: balance off by more than 2 %",
+        "verdict": "within 2 %"
+        if abs(located / best - 1) <= 0.02
+        else "FINDING: balance off by more than 2 %",
     }
 
 
 def balance(p: Problem, n: int | None) -> float:
-    """λ with (K−1)Δe^{−2λΔ} = λ s⁴ sin²θ₀ + (λs²σ²/n) e^v: leakage against tilt and noise, F4's leading order."""
+    """λ with (K−1)Δe^{−2λΔ} = λ s⁴ sin²θ₀ + (λs²σ²/n) e^v: leakage against tilt and noise (F4)."""
     from scipy.optimize import brentq
 
     s2, sin2 = p.sigma**2 / p.d, 1 - float(p.q @ p.mu[0]) ** 2
@@ -71,7 +79,7 @@ def balance(p: Problem, n: int | None) -> float:
 
 
 def _curve(options: Options) -> list[dict]:
-    """The U for K = 16: formulas on a fine grid, simulation on a coarse one with the same draws at each λ."""
+    """The U for K = 16: formulas on a fine grid, simulation on a coarse one, the same draws at each λ."""
     rows = []
     for d in options.pick((64,), *[(64, 1024)] * 2):
         base = problem(SHOWN_K, d, THETA, SIGMA)
@@ -84,7 +92,14 @@ def _curve(options: Options) -> list[dict]:
 
 
 def _at(p: Problem, r: float, n: int | None) -> dict:
-    return {"kind": "curve", "d": p.d, "K": p.K, "n": n, "lam_ratio": r, "predicted": predicted(p, r * p.lam, n)}
+    return {
+        "kind": "curve",
+        "d": p.d,
+        "K": p.K,
+        "n": n,
+        "lam_ratio": r,
+        "predicted": predicted(p, r * p.lam, n),
+    }
 
 
 def _simulate(base: Problem, r: float, n: int, options: Options) -> dict:
@@ -110,7 +125,13 @@ def plot(frame: pd.DataFrame):
         fig, axes = style.figure(style.PAGE, 2.7, columns=len(shown), squeeze=False)
         for ax, d in zip(axes[0], shown, strict=True):
             for n, color in ((None, style.INK), (4096, style.BLUE)):
-                _panel(ax, frame[(frame.d == d) & (frame.n.isna() if n is None else frame.n == n)], n, color, style)
+                _panel(
+                    ax,
+                    frame[(frame.d == d) & (frame.n.isna() if n is None else frame.n == n)],
+                    n,
+                    color,
+                    style,
+                )
             ax.axvline(1, color=style.GREY, linewidth=0.8, linestyle="--")
             ax.set(yscale="log", xlabel="λ / theorem's λ", ylabel="1 − cos", title=f"d = {d}, K = {SHOWN_K}")
             ax.legend(loc="upper center")
@@ -119,14 +140,18 @@ def plot(frame: pd.DataFrame):
 
 def _panel(ax, part: pd.DataFrame, n, color, style) -> None:
     curve = part[part.kind == "curve"]
-    ax.plot(curve.lam_ratio, curve.predicted, color=color, label="n = ∞ (F1)" if n is None else f"n = {n} (F3)")
+    ax.plot(
+        curve.lam_ratio, curve.predicted, color=color, label="n = ∞ (F1)" if n is None else f"n = {n} (F3)"
+    )
     point = part[(part.kind == "minimum") & (part.K == SHOWN_K)].iloc[0]
     lowest = curve.predicted.min()
     ax.plot(point.best, lowest, "*", color=color, markersize=8)
     ax.plot(point.balance, lowest * 0.72, "^", color=color, markersize=4)
     dots = part[part.kind == "simulated"]
     if len(dots):
-        ax.errorbar(dots.lam_ratio, dots.measured, yerr=2 * dots.standard_error, fmt="o", color=color, markersize=3.5)
+        ax.errorbar(
+            dots.lam_ratio, dots.measured, yerr=2 * dots.standard_error, fmt="o", color=color, markersize=3.5
+        )
 
 
 def words(frame: pd.DataFrame) -> str:
@@ -137,9 +162,12 @@ def words(frame: pd.DataFrame) -> str:
     return (
         f"Error as a function of λ is a U. For n → ∞ its bottom lies at {endless.best.min():.2f}-"
         f"{endless.best.max():.2f} of the theorem's λ over d = {table.d.min()}-{table.d.max()} and K = "
-        f"{table.K.min()}-{table.K.max()}, and at {finite.best.min():.2f}-{finite.best.max():.2f} for n = 4096; the "
-        f"theorem's choice costs up to a factor {table.gain.max():.2f}. The balance equation finds the bottom "
-        f"within {table.balance_off.abs().max():.1%} ({int((table.balance_off.abs() <= 0.02).sum())} of {len(table)} "
+        f"{table.K.min()}-{table.K.max()}, and at {finite.best.min():.2f}-{finite.best.max():.2f} for n "
+        f"= 4096; the "
+        f"theorem's choice costs up to a factor {table.gain.max():.2f}. The balance equation finds the "
+        f"bottom "
+        f"within {table.balance_off.abs().max():.1%} ({int((table.balance_off.abs() <= 0.02).sum())} of "
+        f"{len(table)} "
         f"within 2 %). Among the simulated λ the best are "
         + " and ".join(f"{row.lam_ratio:g} (d = {row.d})" for row in lowest.itertuples())
         + "."
