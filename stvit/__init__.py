@@ -1,19 +1,23 @@
 """Token-sparsified vision transformers: STViT, STViT-R and their rivals, registered with timm."""
 
-# ruff: noqa: E402, I001 (what may stop the others from being imported is checked first)
+# ruff: noqa: E402 (what may stop the others from being imported is checked first)
 from stvit.compatibility import check_torchvision
 
 check_torchvision()
 
 from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.convert.released import load_released
+from stvit.lvvit import LVViT
 from stvit.record import record
+from stvit.reduced_vit import ReducedViT
 from stvit.sparsify import dense, sparsify
 from stvit.swin_semantic import STViTRSwin, STViTSwin
 from stvit.vit import STViT
 
 __all__ = [
     "CheckpointError",
+    "LVViT",
+    "ReducedViT",
     "STViT",
     "STViTRSwin",
     "STViTSwin",
