@@ -7,7 +7,7 @@ from functools import partial
 
 from timm.layers import PatchEmbed
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from stvit.pooling import Grid
@@ -161,7 +161,7 @@ def _create(cls: type[nn.Module], variant: str, pretrained: bool, **kwargs) -> n
         cls,
         variant,
         pretrained,
-        pretrained_filter_fn=filter_checkpoint,
+        pretrained_filter_fn=filter_checkpoint if cls is STViTLVViT else checkpoint_filter_fn,
         feature_cfg=dict(out_indices=3, feature_cls="getter"),
         **{**SMALL, **kwargs},
     )

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
-from timm.models.vision_transformer import VisionTransformer, init_weights_vit_timm
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn, init_weights_vit_timm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvit.reduce import METHODS, Plan, Reduction, Seen
 from stvit.reduce.dynamicvit import Decision
 from stvit.reduce.reduction import HostBlock, check_rate
-from stvit.vit import default_cfg, filter_checkpoint
+from stvit.vit import default_cfg
 
 
 class ReducedTokens:
@@ -28,6 +28,10 @@ class ReducedTokens:
     def equip(self, method: str, at: int | Iterable[int] | None = None, **choices) -> None:
         """Put reductions by ``method`` into the layers ``at``, counted from 1 (default: the method's own)."""
         reduction = find_method(method)
+        unknown = [name for name in choices if name not in method_choices(method)]
+        if unknown:
+            names = ", ".join(method_choices(method))
+            raise ValueError(f"{method} has no choice {unknown[0]!r}; it has {names}")
         depth = len(self.blocks)
         layers = reduction.layers(depth) if at is None else (at,) if isinstance(at, int) else tuple(at)
         if len(set(layers)) != len(layers) or not all(1 <= layer <= depth for layer in layers):
@@ -126,20 +130,23 @@ class ReducedTokens:
             maps = list(zip(maps, prefixes, strict=True))
         return maps if intermediates_only else (self.norm(last), maps)
 
-    def restore(self) -> None:
-        """Take the reductions out: plain layers again, with the same weights."""
-        self.blocks = nn.Sequential(*(b.to_block() if isinstance(b, HostBlock) else b for b in self.blocks))
-        del self.method
+    @staticmethod
+    def plain_blocks(blocks: Iterable[nn.Module]) -> nn.Sequential:
+        """The layers without reductions."""
+        return nn.Sequential(*(b.to_block() if isinstance(b, HostBlock) else b for b in blocks))
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def adapt_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """DynamicViT's checkpoints keep the predictors apart; here each is in the layer that it precedes."""
         hosts = [i for i, block in enumerate(self.blocks) if isinstance(block, HostBlock)]
-        start = f"{prefix}score_predictor."
-        for key in [key for key in state_dict if key.startswith(start)]:
-            stage, _, rest = key.removeprefix(start).partition(".")
-            if stage.isdigit() and int(stage) < len(hosts):
-                state_dict[f"{prefix}blocks.{hosts[int(stage)]}.reduction.{rest}"] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        names = {f"score_predictor.{s}.": f"blocks.{i}.reduction." for s, i in enumerate(hosts)}
+        adapted = {}
+        for key, value in state_dict.items():
+            old = next((name for name in names if key.startswith(name)), None)
+            adapted[key if old is None else names[old] + key.removeprefix(old)] = value
+        return adapted
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
+        return super().load_state_dict(self.adapt_state_dict(state_dict), strict, assign)
 
 
 class ReducedViT(ReducedTokens, VisionTransformer):
@@ -223,7 +230,7 @@ def _register(name: str, method: str, size: str) -> None:
             ReducedViT,
             name,
             pretrained,
-            pretrained_filter_fn=filter_checkpoint,
+            pretrained_filter_fn=checkpoint_filter_fn,
             feature_cfg=dict(out_indices=3, feature_cls="getter"),
             method=method,
             **{"dynamic_img_size": True, **SIZES[size], **kwargs},

@@ -1,7 +1,8 @@
-"""Turn a timm ViT that a user already has into an STViT with its weights, and back.
+"""Turn a timm ViT that a user already has into a sparsified one with its weights, and back.
 
 model = timm.create_model("vit_small_patch14_dinov2", pretrained=True)
 sparse = stvit.sparsify(model, tokens=16, at=5)
+pruned = stvit.sparsify(model, method="bat", keep_rate=0.7)
 again = stvit.dense(sparse)  # the function of ``model``, exactly
 """
 
@@ -9,15 +10,18 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Sequence
 
 from timm.layers import Attention as TimmAttention
 from timm.models import build_model_with_cfg, create_model, generate_default_cfgs, register_model
 from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import Block, VisionTransformer
-from torch import nn
+from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
 
 from stvit.attention import recast
+from stvit.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.pooling import Grid
+from stvit.reduced_vit import ReducedTokens, ReducedViT, method_choices
 from stvit.vit import DEIT_DEFAULTS, SemanticTokens, STViT, default_cfg, filter_checkpoint
 
 
@@ -32,36 +36,65 @@ class STViTDistilled(SemanticTokens, VisionTransformerDistilled):
         return True
 
 
+class ReducedDistilled(ReducedTokens, VisionTransformerDistilled):
+    """Reductions with DeiT's distillation token, made by ``sparsify``."""
+
+
 SPARSE: dict[type[nn.Module], type[nn.Module]] = {
     VisionTransformer: STViT,
     VisionTransformerDistilled: STViTDistilled,
+    LVViT: STViTLVViT,
 }
-DENSE = {sparse: dense for dense, sparse in SPARSE.items()}
+REDUCED: dict[type[nn.Module], type[nn.Module]] = {
+    VisionTransformer: ReducedViT,
+    VisionTransformerDistilled: ReducedDistilled,
+    LVViT: ReducedLVViT,
+}
+DENSE = {sparse: dense for table in (SPARSE, REDUCED) for dense, sparse in table.items()}
+DEFAULTS = {  # what the factories of registered models set
+    STViT: DEIT_DEFAULTS,
+    STViTLVViT: dict(global_pool="avg", fc_norm=False),
+    ReducedViT: dict(dynamic_img_size=True),
+}
 
 
 CHOICES = tuple(inspect.signature(SemanticTokens.equip).parameters)[1:]
 EQUIPMENT = ("initial", "position", "stgm", "num_semantic_tokens", "semantic_grid", "num_kept_prefix_tokens")
 
 
-def sparsify(model: nn.Module, tokens: int | Grid = 16, at: int = 5, **choices) -> nn.Module:
-    """A copy of ``model`` that goes on with ``tokens`` semantic tokens from layer ``at`` (from 1) on.
+def sparsify(
+    model: nn.Module,
+    tokens: int | Grid | None = None,
+    at: int | Sequence[int] | None = None,
+    method: str = "stvit",
+    **choices,
+) -> nn.Module:
+    """A copy of ``model`` that goes on with fewer tokens; the weights are the model's, new parts are fresh.
 
-    ``choices`` are those of ``SemanticTokens.equip``: stgm_layers, pooling, initialization, position,
-    keep_prefix. The weights are the model's; only the new parts (pooling, G) are fresh.
+    method "stvit": ``tokens`` semantic tokens (16) from layer ``at`` (5, counted from 1) on; ``choices``
+        are those of ``SemanticTokens.equip``: stgm_layers, pooling, initialization, position, keep_prefix
+    one of ``stvit.reduce.METHODS``: reductions in the layers ``at`` (the method's own); ``choices`` are
+        the method's, such as keep_rate, r, fuse_token
     Raises ValueError with the reason where a model cannot be sparsified.
     """
     reason = obstacle(model)
     if reason:
         raise ValueError(f"cannot sparsify {type(model).__name__}: {reason}")
-    sparse = recast(copy.deepcopy(model), SPARSE[type(model)])
+    if method == "stvit":
+        kinds = SPARSE
+        choices.update(num_semantic_tokens=16 if tokens is None else tokens, stgm_at=5 if at is None else at)
+    else:
+        kinds = REDUCED
+        choices.update({} if tokens is None else {"num_tokens": tokens}, method=method, at=at)
+    sparse = recast(copy.deepcopy(model), kinds[type(model)])
     like = next(sparse.parameters())
-    sparse.equip(tokens, at, **choices)
+    sparse.equip(**choices)
     sparse.to(device=like.device, dtype=like.dtype).train(model.training)
     sparse.pretrained_cfg = dict(getattr(model, "pretrained_cfg", {}), architecture="stvit_sparsified")
     origin = dict(
         getattr(model, "_model_args", {}), base=getattr(model, "pretrained_cfg", {}).get("architecture")
     )
-    sparse._model_args = dict(origin, num_semantic_tokens=tokens, stgm_at=at, **choices)
+    sparse._model_args = dict(origin, **choices)
     return sparse
 
 
@@ -71,17 +104,24 @@ def dense(model: nn.Module) -> nn.Module:
         known = ", ".join(cls.__name__ for cls in DENSE)
         raise ValueError(f"{type(model).__name__} is not a sparsified model; dense() takes one of {known}")
     plain = recast(copy.deepcopy(model), DENSE[type(model)])
+    if isinstance(model, ReducedTokens):
+        plain.blocks = model.plain_blocks(plain.blocks)
+        _restore_origin(plain, type(model))
+        del plain.method
+        return plain
     plain.blocks = nn.Sequential(*map(_plain_block, plain.blocks))
     for name in EQUIPMENT:
         delattr(plain, name)
     patch = plain.feature_info[0]["reduction"]
     plain.feature_info = [dict(info, reduction=patch) for info in plain.feature_info]
-    _restore_origin(plain)
+    _restore_origin(plain, type(model))
     return plain
 
 
 def obstacle(model: nn.Module) -> str | None:
     """Why ``model`` cannot be sparsified, or None if it can."""
+    if isinstance(model, ReducedTokens):
+        return "it reduces its tokens already; call stvit.dense(model) first"
     if type(model) in DENSE:
         return "it has semantic tokens already; call stvit.dense(model) first"
     if not isinstance(model, VisionTransformer):
@@ -114,20 +154,32 @@ def _plain_block(block: nn.Module) -> nn.Module:
     return plain
 
 
-def _restore_origin(plain: nn.Module) -> None:
+def _restore_origin(plain: nn.Module, sparse: type[nn.Module]) -> None:
     """What timm needs to build the dense model again: its architecture and arguments."""
-    cfg = getattr(plain, "pretrained_cfg", {})
-    args = {name: value for name, value in getattr(plain, "_model_args", {}).items() if name not in CHOICES}
-    architecture = args.pop("base", None) or cfg.get("architecture", "").removeprefix("stvit_")
-    if cfg.get("architecture") != "stvit_sparsified":  # one of the stvit_deit models
-        args = {**DEIT_DEFAULTS, **args}
+    cfg, args = getattr(plain, "pretrained_cfg", {}), dict(getattr(plain, "_model_args", {}))
+    method = args.get("method", getattr(plain, "method", "stvit"))
+    args = {name: value for name, value in args.items() if name not in _choice_names(method)}
+    architecture = args.pop("base", None) or cfg.get("architecture", "").removeprefix(f"{method}_")
+    if cfg.get("architecture") != "stvit_sparsified":  # one of the registered models
+        args = {**DEFAULTS.get(sparse, {}), **args}
     plain.pretrained_cfg, plain._model_args = dict(cfg, architecture=architecture), args
 
 
+def _choice_names(method: str) -> tuple[str, ...]:
+    return CHOICES if method == "stvit" else ("method", "at", *method_choices(method))
+
+
 def _build(base: str, **kwargs) -> nn.Module:
-    choices = {name: kwargs.pop(name) for name in CHOICES if name in kwargs}
-    tokens, at = choices.pop("num_semantic_tokens", 16), choices.pop("stgm_at", 5)
-    return sparsify(create_model(base, **kwargs), tokens, at, **choices)
+    method = kwargs.get("method", "stvit")
+    choices = {name: kwargs.pop(name) for name in _choice_names(method) if name in kwargs}
+    if method == "stvit":
+        choices.update(tokens=choices.pop("num_semantic_tokens", 16), at=choices.pop("stgm_at", 5))
+    return sparsify(create_model(base, **kwargs), **choices)
+
+
+def _filter(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    keep = filter_checkpoint if isinstance(model, SemanticTokens) else checkpoint_filter_fn
+    return keep(state_dict, model)
 
 
 default_cfgs = generate_default_cfgs({"stvit_sparsified": default_cfg()})
@@ -140,7 +192,7 @@ def stvit_sparsified(pretrained: bool = False, base: str = "vit_base_patch16_224
         _build,
         "stvit_sparsified",
         pretrained,
-        pretrained_filter_fn=filter_checkpoint,
+        pretrained_filter_fn=_filter,
         feature_cfg=dict(out_indices=3, feature_cls="getter"),
         base=base,
         **kwargs,

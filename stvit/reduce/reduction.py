@@ -120,7 +120,7 @@ class HostBlock(TimmBlock):
         """Which image token goes into which: (B, M, N), as the next forward on ``x`` will decide."""
         devices = [x.device] if x.is_cuda else []
         with torch.random.fork_rng(devices):
-            _, plan = self(x, seen)
+            _, plan = self.forward(x, seen)  # not through the hooks that ask
         count = x.shape[1] - seen.prefix
         if not plan.parts:
             return torch.eye(count, device=x.device).expand(x.shape[0], -1, -1)
