@@ -1,8 +1,8 @@
 """Counting the multiply-adds of a real model: fvcore with attention included, torch's counter beside it.
 
-fvcore has no handle for ``aten::scaled_dot_product_attention`` and counts fused attention as nothing; torch's
-FlopCounterMode does the same on a CPU. Here fvcore gets the handle. Models are built and run on the meta
-device, where no weights and no activations exist; where that fails, on the CPU.
+fvcore has no handle for ``aten::scaled_dot_product_attention`` and counts fused attention as nothing; older
+versions of torch's FlopCounterMode do the same on a CPU. Here fvcore gets the handle. Models are built and
+run on the meta device, where no weights and no activations exist; where that fails, on the CPU.
 """
 
 from __future__ import annotations

@@ -50,6 +50,9 @@ class Cost(tuple[Term, ...]):
             sums[key] = sums.get(key, 0) + term.flops
         return sums
 
+    def without(self, *kinds: str) -> int:
+        return sum(term.flops for term in self if term.kind not in kinds)
+
     @property
     def values(self) -> int:
         """Activations that one image's backward pass keeps, with fused attention: the inputs of norms, linear

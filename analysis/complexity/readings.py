@@ -251,8 +251,10 @@ def _bat():
         found["BAT", "1", f"DeiT-{size}", "base"] = dense_deit(
             size, True, "197 tokens, the class token among them"
         )
-        for label, method in (("BAT", "bat"), ("EViT", "evit"), ("EViT+BAT", "bat")):
-            found["BAT", "1", f"{label}-DeiT-{size}", "k=0.7"] = reduced(method, size, 0.7)
+        methods = {"T": ("bat",), "S": ("bat", "evit", "evit+bat"), "B": ("bat", "evit")}[size]
+        for method in methods:
+            label = method.upper().replace("EVIT", "EViT")
+            found["BAT", "1", f"{label}-DeiT-{size}", "k=0.7"] = reduced(method.split("+")[-1], size, 0.7)
         found["BAT", "1", f"DynamicViT-DeiT-{size}", "k=0.7"] = Reading(
             "dynamic_vit",
             {"C": WIDTH[size], "keep_rate": 0.7},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.complexity import appendix, errata, figures, frame, table
+from analysis.complexity import appendix, errata, figures, frame, sweep, table
 from analysis.complexity.closed_global import stvit_deit
 from analysis.complexity.readings import CELLS
 from analysis.complexity.whatif import Request, crossover, layers
@@ -48,15 +48,15 @@ def opening(rows: list[dict[str, Any]]) -> str:
     counted = [row for row in known if row["counted_flops"] is not None]
     equal = sum(row["counted_flops"] == row["closed_form_flops"] for row in counted)
     missed = ", ".join(
-        f"{row['paper']} Table {row['table']} {row['model']} {row['setting']}"
+        f"{row['model']} {row['setting']} ({row['paper']} Table {row['table']})"
         for row in known
         if row not in good
     )
     return (
-        f"The two papers print {len(rows)} FLOPs figures in the tables treated here. {len(known)} of them are of models "
-        f"with a closed form, a sum of named terms; **{len(good)} come out at the printed digit**. Not so: {missed}. "
-        f"{len(counted)} cells belong to models that this repository or its libraries can build; fvcore, with attention "
-        f"counted, gives exactly the closed form for **{equal} of {len(counted)}**. FLOPs are multiply-adds; G is 10⁹."
+        f"The tables treated here print {len(rows)} FLOPs figures. {len(known)} of them are of models with a closed "
+        f"form, a sum of named terms; **{len(good)} come out at the printed digit**. Not so: {missed}. {len(counted)} "
+        "cells belong to models that this repository or its libraries build today; fvcore, with attention counted, "
+        f"gives exactly the closed form for **{equal} of {len(counted)}**. FLOPs are multiply-adds; G is 10⁹."
     )
 
 
@@ -74,8 +74,8 @@ def _cells(report: Report, rows: list[dict[str, Any]]) -> None:
     cells = frame([{new: row[old] for old, new in COLUMNS.items()} for row in rows])
     cells["torch ÷ 2"] = cells["torch ÷ 2"].map(lambda value: None if pd.isna(value) else value / 1e9)
     caption = (
-        "Every cell, in GFLOPs. torch ÷ 2: torch's FlopCounterMode halved, a second opinion that leaves out norms. Cells "
-        "without a count are of models that are not built here yet, or of other papers."
+        "Every cell, in GFLOPs. torch ÷ 2: torch's FlopCounterMode halved, a second opinion that leaves out norms. "
+        "Cells without a count are of models that are not built here yet, or of other papers."
     )
     report.table("cells", cells, caption, digits=5)
     keys = ("paper", "table", "model", "reading")
@@ -94,9 +94,10 @@ def _attention(report: Report, count: bool) -> None:
     bare, full = counted(model, IMAGE, handles={}), counted(model, IMAGE, handles=HANDLES)
     products = stvit_deit(384).by("kind")["attention products"]
     report.prose(
-        f"**Fused attention.** fvcore as it comes counts {bare.total:,} for STViT-DeiT-S with fused attention: it has no "
-        f"handle for `scaled_dot_product_attention` and passes it over. With the handle used here it is {full.total:,}; the "
-        f"difference, {full.total - bare.total:,}, is the attention products of the closed form ({products:,}) exactly."
+        f"**Fused attention.** fvcore as it comes counts {bare.total:,} for STViT-DeiT-S with fused attention: it has "
+        "no handle for `scaled_dot_product_attention` and passes it over. With the handle used here it is "
+        f"{full.total:,}; the difference, {full.total - bare.total:,}, is what the closed form has for attention "
+        f"products ({products:,})."
     )
 
 
@@ -122,11 +123,12 @@ def _where(report: Report) -> None:
     costs = figures.shares_of()
     ffn = {name: 100 * cost.by("kind")["FFN"] / cost.total for name, cost in costs.items()}
     overhead = stvit_deit(384, 16).by("part")
+    stgm = 100 * (overhead["STGM 1"] + overhead["STGM 2"]) / sum(overhead.values())
     report.prose(
-        f"The FFN is {min(ffn.values()):.0f} to {max(ffn.values()):.0f} % of each model, so that sparsification saves "
-        f"mostly in FFN and projections and not in attention products. In STViT-DeiT-S (M = 16) the initial centers cost "
-        f"{100 * overhead['pooling'] / sum(overhead.values()):.2f} % and the two STGM layers "
-        f"{100 * (overhead['STGM 1'] + overhead['STGM 2']) / sum(overhead.values()):.1f} %."
+        f"The FFN is {min(ffn.values()):.0f} to {max(ffn.values()):.0f} % of each model, so that at this size "
+        "sparsification saves in FFN and projections more than in attention products. In STViT-DeiT-S (M = 16) the "
+        f"initial centers cost {100 * overhead['pooling'] / sum(overhead.values()):.2f} % and the two STGM layers "
+        f"{stgm:.1f} %."
     )
     alt = "Stacked horizontal bars of GFLOPs by kind of term for six models at 224×224."
     report.figure("shares", figures.shares(), "GFLOPs at 224×224 by kind of term.", alt)
@@ -141,11 +143,14 @@ def _growth(report: Report) -> None:
     half = {M: crossover(Request(figures.MODEL, tokens=M), saving=0.5) for M in found}
     pays = ", ".join(f"{point.side} (M = {M})" for M, point in found.items())
     halves = ", ".join(f"{point.side} (M = {M})" for M, point in half.items())
+    (last,), _ = sweep.rows(Request(figures.MODEL, tokens=16), "image-size", figures.SIDES[-1:])
+    ours, dense = (100 * last[f"{k}attention_products"] / last[f"{k}flops"] for k in ("", "dense_"))
     report.prose(
         f"STViT-DeiT-S costs less than DeiT-S from these image sides on: {pays}; less than half of it from {halves}. "
-        f"As images grow the saving nears {figures.saving_limit():.0f} %, whatever M is: 4 of the 12 blocks still compare "
-        "all image tokens with each other, and their products come to dominate both models."
+        f"As images grow the saving nears {figures.saving_limit():.0f} %, whatever M is: 4 of the 12 blocks still "
+        f"compare all image tokens with each other, and at {last['image-size']} pixels these products are {ours:.0f} % "
+        f"of STViT-DeiT-S (M = 16) and {dense:.0f} % of DeiT-S."
     )
-    caption = "Left: totals (solid) and the attention products in them (dashed). Right: FLOPs saved, by image side and M."
+    caption = "Left: totals (solid) and the attention products in them (dashed). Right: FLOPs saved."
     alt = "Two line charts over the image side: GFLOPs of DeiT-S and STViT-DeiT-S, and the saving in percent."
     report.figure("growth", figures.growth(), caption, alt)
