@@ -38,14 +38,18 @@ def compute(tokens: int = 16):
 
 def layer_flops(model, images) -> dict[str, int]:
     """fvcore's count by module, attention included (it is counted as 0 while it is fused)."""
-    from fvcore.nn import FlopCountAnalysis
+    import warnings
 
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
-    counter = FlopCountAnalysis(model, images)
-    counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return dict(counter.by_module())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # fvcore traces with torch.jit
+        from fvcore.nn import FlopCountAnalysis
+
+        counter = FlopCountAnalysis(model, images)
+        counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        return dict(counter.by_module())
 
 
 def plot(frame, tokens: int = 16):

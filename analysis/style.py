@@ -31,7 +31,7 @@ METHOD = {
 PRINTED, MEASURED, PREDICTED = GREY, BLUE, VERMILION
 
 RC = {
-    "figure.dpi": 110,
+    "figure.dpi": 90,
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.03,
     "font.family": "DejaVu Sans",
@@ -61,12 +61,13 @@ RC = {
 
 @contextmanager
 def house_style():
-    """Draw in the house style, without a display, and leave matplotlib as it was."""
+    """Draw in the house style and leave matplotlib as it was."""
     import matplotlib as mpl
 
-    mpl.use("Agg", force=False)
     with mpl.rc_context(rc={**RC, "axes.prop_cycle": mpl.cycler(color=CYCLE)}):
         yield
+        interactive = mpl.is_interactive()
+    mpl.interactive(interactive)  # a notebook's backend turns this on when it draws first; it stays on
 
 
 def figure(width: float = PAGE, height: float = 2.6, rows: int = 1, columns: int = 1, **kwargs):
