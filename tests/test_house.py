@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # unless a later line of the same layer is allowed to look at an earlier one.
 LAYERS = [
     ["stvit.compatibility", "stvit.attention", "stvit.windows"],
-    ["stvit.pooling", "stvit.record"],
+    ["stvit.pooling", "stvit.record", "stvit.token_labels"],
     ["stvit.semantic", "stvit.reduce"],
-    ["stvit.vit", "stvit.lvvit", "stvit.swin", "stvit.video_swin"],
+    ["stvit.vit", "stvit.reduced_vit", "stvit.lvvit", "stvit.swin", "stvit.video_swin"],
     ["stvit.sparsify", "stvit.checkpoints", "stvit.convert", "stvit.dense"],
     ["stvit.data", "stvit.train"],
     ["analysis.formats", "analysis.style", "analysis.results"],
