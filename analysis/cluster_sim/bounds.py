@@ -87,9 +87,9 @@ def certified_error(p: Problem, n: int, failure: float | None = None) -> float:
     failure = min(5 * p.K / n**2, 0.5) if failure is None else failure
     delta = failure / (5 * p.K + 2)
     L = math.log(1 / delta)
-    S_low, S_high, Q_high, T_off = _concentration(p, n, delta)
-    if S_low <= 0:
+    if 2 * math.exp(p.v) * L >= n:  # no bound on S from below, and so none on anything
         return math.inf
+    S_low, S_high, Q_high, T_off = _concentration(p, n, delta)
     decay = math.exp(-p.lam * p.Delta)
     leak = (p.K - 1) * decay * S_high / S_low  # Σ_{i≠k} a_i S_i ≤ leak · a_k S_k
     omega2 = Q_high / S_low**2 * (1 + (p.K - 1) * decay**2)

@@ -23,9 +23,6 @@ CAPTION = (
 ALT = "Scatter of recovery error against time for attention variants, k-means, mixtures and mean shift."
 K, D, N, THETA = 16, 64, 128, math.pi / 4
 SIGMAS = (0.5, 1.0)
-# MeanShift: a query's own tokens lie near √(2 − √2 + σ²) from it and others near √(2 + σ²); centers found
-# within one bandwidth are merged, so that it must stay below √2.
-BANDWIDTH = 1.35
 
 
 def softmax(logits: np.ndarray, axis: int) -> np.ndarray:
@@ -56,13 +53,16 @@ def mixture(x, q, seed):
     return GaussianMixture(K, covariance_type="spherical", means_init=q, random_state=seed).fit(x).means_
 
 
-def mean_shift(x, q, seed):
+def mean_shift(x, q, sigma):
+    """Its one parameter, set by an oracle: between |q − x|² of a query's own tokens, 2 − √2 + σ², and the
+    1 − 1/K + σ² from which the mean of all tokens becomes an attractor that swallows every seed."""
     from sklearn.cluster import MeanShift
 
-    return MeanShift(bandwidth=BANDWIDTH, seeds=q).fit(x).cluster_centers_
+    bandwidth = math.sqrt((2 - math.sqrt(2) + 1 - 1 / K) / 2 + sigma**2)
+    return MeanShift(bandwidth=bandwidth, seeds=q).fit(x).cluster_centers_
 
 
-def methods(lam: float) -> dict:
+def methods(lam: float, sigma: float) -> dict:
     """Name → (x, q, seed) → centers found, which may be fewer than K."""
     return {
         "attention, 1 step (Hopfield retrieval)": lambda x, q, s: attention(x, q, lam),
@@ -73,7 +73,7 @@ def methods(lam: float) -> dict:
         "KMeans from the queries": kmeans,
         "KMeans, k-means++": lambda x, q, s: kmeans(x, q, s, "k-means++"),
         "GaussianMixture from the queries": mixture,
-        "MeanShift from the queries": mean_shift,
+        "MeanShift from the queries": lambda x, q, s: mean_shift(x, q, sigma),
     }
 
 
@@ -93,6 +93,8 @@ def error(found: np.ndarray, mu: np.ndarray) -> float:
 
 
 def compute(options: Options) -> pd.DataFrame:
+    import sklearn.cluster
+    import sklearn.mixture  # noqa: F401  (their thread pools have to exist before they can be limited)
     from threadpoolctl import threadpool_limits
 
     lam = math.log(D * K) / math.cos(THETA)
@@ -102,7 +104,7 @@ def compute(options: Options) -> pd.DataFrame:
         warnings.simplefilter("ignore")  # scikit-learn warns when EM stops early: the error shows it
         for sigma in SIGMAS:
             data = [draw(sigma, generator(options.seed, 10, int(10 * sigma), t)) for t in range(trials)]
-            for name, method in methods(lam).items():
+            for name, method in methods(lam, sigma).items():
                 method(data[0][1], data[0][2], 0)  # imports and caches are not timed
                 rows.append({"sigma": sigma, "method": name, **_run(method, data, options.seed)})
     return pd.DataFrame(rows).assign(verdict=lambda f: _verdicts(f))

@@ -52,7 +52,7 @@ def plot(frame: pd.DataFrame):
     with style.house_style():
         fig, axes = style.figure(style.PAGE, 2.7, columns=2, sharey=True)
         colors = dict(zip(METHODS, style.CYCLE, strict=False))
-        names = [f"{row.method}, {row.tokens:.0e}".replace("e+0", "e") for row in frame.itertuples()]
+        names = [f"{row.method}, {row.tokens / 1e6:g} M" for row in frame.itertuples()]
         y = range(len(frame))[::-1]
         shade = [colors[method] for method in frame.method]
         axes[0].barh(y, frame.seconds, color=shade)
@@ -68,16 +68,13 @@ def plot(frame: pd.DataFrame):
 
 
 def words(frame: pd.DataFrame) -> str:
-    same = frame[frame.tokens == frame.tokens[frame.method == "naive"].max()].set_index("method")
-    above = (same.peak_mb - same.baseline_mb).round().astype(int)
+    same = frame[frame.tokens == frame.tokens[frame.method == "naive"].max()]
+    needs = ", ".join(f"{row.method} {row.peak_mb - row.baseline_mb:.0f} MB" for row in same.itertuples())
+    tokens = same.tokens.iloc[0] * same.d.iloc[0] * 4 / 1e6
     text = (
-        f"At {int(same.tokens.iloc[0]):,} tokens of d = {int(same.d.iloc[0])} the naive form needs "
-        f"{above['naive']} MB "
-        f"above what the process holds before it starts, chunked and fused attention {above['chunked']} "
-        f"and "
-        f"{above['fused']} MB, most of it the tokens themselves, streaming {above['streamed']} MB and "
-        f"the reduced "
-        f"sampler {above['reduced']} MB. "
+        f"At {int(same.tokens.iloc[0]):,} tokens of d = {int(same.d.iloc[0])}, above what the process "
+        f"holds before it "
+        f"starts: {needs}; the tokens themselves are {tokens:.0f} MB in float32. "
     )
     for row in frame[frame.tokens >= 10**8].itertuples():
         text += (

@@ -37,7 +37,7 @@ def compute(options: Options) -> pd.DataFrame:
     from analysis.cluster_sim.experiments.regimes import sigma_for
 
     sizes = options.pick((64, 256), (64, 256, 1024, 4096), (64, 256, 1024, 4096, 16384, 65536))
-    work = options.pick(2e6, 4e7, 2e10)
+    work = options.pick(2e6, 3e7, 2e10)
     cells = [
         Cell(
             K=K,
@@ -100,9 +100,9 @@ def plot(frame: pd.DataFrame):
             left.plot(part.v_over_ln_n, part.jump.clip(lower=1e-12), color=color, linewidth=1)
             left.axhline(part.allowed.iloc[0], color=color, linestyle=":", linewidth=0.9)
             right.plot(part.v_over_ln_n, part.printed_rate, "o-", color=color, markersize=3, label=f"n = {n}")
-        left.set(yscale="log", ylim=(1e-7, 1e-1), xlabel="v / ln n", ylabel="share of trials")
+        left.set(yscale="log", ylim=(1e-7, 0.3), xlabel="v / ln n", ylabel="share of trials")
         left.set_title("typical-noise bound")
-        left.legend(loc="lower right", ncols=2)
+        left.legend(loc="upper left", ncols=4, columnspacing=1, handletextpad=0.2)
         right.set(
             xlabel="v / ln n", ylabel="share of trials", title="printed bound, C = 1", ylim=(-0.03, 1.03)
         )

@@ -130,7 +130,7 @@ def plot(frame: pd.DataFrame):
         ends = [frame.measured.min() * 0.7, 2.0]
         left.plot(ends, ends, color=style.INK, linewidth=0.8, zorder=0)
         left.set(xscale="log", yscale="log", ylabel="measured 1 − cos (mean)")
-        left.set_xlabel("F3: predicted 1 − cos (2, its maximum, where F3 exceeds it)")
+        left.set_xlabel("F3: predicted 1 − cos, cut at 2")
         left.legend(loc="upper left", markerscale=2.5)
         right.axhspan(0.95, 1.05, color=style.SKY, alpha=0.25, linewidth=0)
         for mark, name in ((GAUSSIAN, "0.1"), (0.5, "½"), (2.0, "2")):

@@ -129,7 +129,7 @@ def plot(frame: pd.DataFrame):
                 )
             ax.set_xticks(np.arange(len(INITS)), [name.replace(" ", "\n", 1) for name in INITS])
             ax.grid(axis="x", visible=False)
-            ax.set_title(f"windows: {windows}")
+            ax.set(title=f"windows: {windows}", xlabel="initial centers")
         axes[0].set(ylabel="objects recovered", ylim=(0, 1.19))
         axes[0].legend(ncols=2, loc="upper right")
     return fig

@@ -44,7 +44,7 @@ def plot(frame: pd.DataFrame):
             ax.plot(frame[column] / frame.measured, y, marker, color=color, label=column, markersize=5)
         ax.set_xscale("log")
         ax.set_yticks(y, frame.id)
-        ax.set_xlabel("value / measured")
+        ax.set(xlabel="value / measured", ylabel="line of the proof")
         ax.legend(loc="lower right")
     return fig
 

@@ -76,7 +76,7 @@ def condense(frame: pd.DataFrame) -> pd.DataFrame:
     table["v_over_ln_n"] = table.v_over_ln_n.round(4)
     for name in BOUNDS:
         table[name] = frame[name]
-        table[f"{name}: word"] = frame[f"{name}_word"]
+        table[f"{name}: verdict"] = frame[f"{name}_word"]
     return table.assign(n_eff=frame.n_eff, top_weight=frame.top_weight)
 
 
@@ -114,7 +114,7 @@ def _map(ax, frame, name, colors) -> None:
 
 def _effective(ax, frame, style) -> None:
     a = np.linspace(0.01, 2.6, 300)
-    ax.plot(a, [exponent(value) for value in a], color=style.PREDICTED, label="F6")
+    ax.plot(a, [exponent(value) for value in a], color=style.INK, label="F6")
     for (n, part), color in zip(frame.groupby("n"), style.CYCLE, strict=False):
         ax.plot(part.v_over_ln_n, part.exponent, ".", color=color, label=f"n = {n}")
     ax.set(xlabel="v / ln n", ylabel="ln n_eff / ln n", title="effective tokens")

@@ -162,7 +162,7 @@ def words(frame: pd.DataFrame) -> str:
         f"({column['|m∞ − μ|']:.3f}); the proof "
         f"bounds that norm and passes it on to the cosine unsquared. "
     )
-    if best.inside_measured is not None:
+    if isinstance(best.inside_d, str):
         text += (
             f"Simulated at n = d²/4 where v ≤ 0.1 ln n (d = {best.inside_d}): "
             f"{best.inside_measured:.3f}, 99 % bootstrap "

@@ -16,7 +16,7 @@ TITLE = "The best λ lies below the theorem's"
 CAPTION = (
     "1 − cos against λ over the theorem's λ: lines F1 (n = ∞) and F3, dots simulation with two standard "
     "errors, "
-    "stars the minimum, ticks on the axis the balance equation. K = 16, θ₀ = 45°, σ = 1."
+    "stars the minimum, triangles where the balance equation puts it. K = 16, θ₀ = 45°, σ = 1."
 )
 ALT = "U-shaped curves of the cosine defect against the relative temperature, lowest near 0.7."
 THETA, SIGMA, SHOWN_K = math.pi / 4, 1.0, 16
@@ -134,7 +134,7 @@ def plot(frame: pd.DataFrame):
                 )
             ax.axvline(1, color=style.GREY, linewidth=0.8, linestyle="--")
             ax.set(yscale="log", xlabel="λ / theorem's λ", ylabel="1 − cos", title=f"d = {d}, K = {SHOWN_K}")
-            ax.legend(loc="upper center")
+            ax.legend(loc="upper right")
     return fig
 
 

@@ -114,7 +114,7 @@ def test_leading_order_is_approached_as_d_grows():
 
 def test_slopes_of_the_closed_form():
     """1.955, 2.018, 1.864, 1.725, 1.011 for n = ∞, d²/4, 64d, 16d, 4096: quadratic in the limit."""
-    from analysis.cluster_sim.experiments.slopes import K, SCHEDULES, SIGMA, THETA, slope
+    from analysis.cluster_sim.experiments.slopes import SCHEDULES, SIGMA, THETA, K, slope
 
     ds = [2**k for k in range(6, 13)]
     x = [cs.rate(K, d, math.cos(THETA)) for d in ds]
