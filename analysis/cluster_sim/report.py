@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.cluster_sim.errata import errata
 from analysis.cluster_sim.experiments import NAMES, experiment, shown
 from analysis.cluster_sim.options import Options
-from analysis.results import Report
+from analysis.results import Report, digest
 
 PAGE_TITLE = "Cluster-center recovery by one attention step"
 OPENING = (
@@ -51,6 +51,7 @@ def _section(report: Report, name: str, options: Options) -> pd.DataFrame:
     ):  # every row, for whoever wants to work with them; the page shows the above
         path = report.out / f"{name}_rows.csv"
         path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        report.blocks[-1]["files"][path.name] = digest(path)
     if options.progress:
         print(f"  {number:>2} {name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     return frame

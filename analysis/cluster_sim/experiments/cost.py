@@ -60,7 +60,7 @@ def plot(frame: pd.DataFrame):
         axes[1].barh(y, frame.baseline_mb, color="w", alpha=0.6)
         axes[1].axvline(LIMIT_MB, color=style.GREY, linestyle="--", linewidth=0.8)
         axes[0].set_yticks(y, names)
-        axes[0].set(xscale="log", xlabel="seconds")
+        axes[0].set(xscale="log", xlabel="seconds", ylabel="method, tokens")
         axes[1].set(xlabel="peak memory (MB)")
         for ax in axes:
             ax.grid(axis="y", visible=False)

@@ -72,12 +72,18 @@ def exponent(a: float) -> float:
 
 
 def condense(frame: pd.DataFrame) -> pd.DataFrame:
-    table = frame[["n", "v_over_ln_n", "sigma", "trials", "measured", "standard_error", "median"]].copy()
-    table["v_over_ln_n"] = table.v_over_ln_n.round(4)
-    for name in BOUNDS:
-        table[name] = frame[name]
-        table[f"{name}: verdict"] = frame[f"{name}_word"]
-    return table.assign(n_eff=frame.n_eff, top_weight=frame.top_weight)
+    """One row a v/ln n, over the sizes: how the verdicts spread, and the effective sample size."""
+    rows = []
+    for a, part in frame.groupby(frame.v_over_ln_n.round(6)):
+        row = {"v / ln n": a, "n": f"{part.n.min()}-{part.n.max()}", "trials": int(part.trials.sum())}
+        for name in BOUNDS:
+            counts = part[f"{name}_word"].value_counts()
+            row[f"{name}: verdicts"] = ", ".join(f"{counts[w]} {w}" for w in WORDS if w in counts)
+        last = part.loc[part.n.idxmax()]
+        row |= {"median 1 − cos at the largest n": last["median"], "its largest weight": last.top_weight}
+        row |= {"ln n_eff/ln n there": last.exponent, "by F6": last.exponent_predicted}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def plot(frame: pd.DataFrame):

@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 
-from analysis import formats, style
+from analysis import formats
 from analysis.cluster_sim import cost, lemmas, report
 from analysis.cluster_sim.errata import TEXT, errata
 from analysis.cluster_sim.experiments import NAMES, experiment, shown
@@ -110,18 +110,12 @@ def test_cost_in_a_process_of_its_own_reports_its_own_peak():
 
 def test_the_report_writes_what_its_record_names(tmp_path, monkeypatch):
     for name in ("lemmas", "heads"):
-        monkeypatch.setattr(
-            experiment(name), "compute", lambda options, name=name: frame_of(name, monkeypatch)
-        )
+        frame = frame_of(name, monkeypatch)
+        monkeypatch.setattr(experiment(name), "compute", lambda options, frame=frame: frame)
     out = report.write(QUICK, "the command", tmp_path / "r", names=("lemmas", "heads"))
     record = json.loads((out / "record.json").read_text())
     files = [file for block in record["blocks"] for file in block.get("files", ())]
-    assert {"lemmas.csv", "lemmas.svg", "heads.png", "errata.csv"} <= set(files)
+    assert {"lemmas.csv", "lemmas.svg", "heads.png", "heads_rows.csv", "errata.csv"} <= set(files)
     assert all((out / file).stat().st_size > 0 for file in files)
     headings = [block["text"] for block in record["blocks"] if block["kind"] == "heading"]
-    assert (
-        headings[0].startswith("1. ")
-        and headings[1].startswith("9. ")
-        and headings[-1] == "Errata of the proof"
-    )
-    assert style.COLUMN < style.PAGE
+    assert [heading[:3] for heading in headings] == ["1. ", "9. ", "Err"]
