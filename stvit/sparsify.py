@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from timm.layers import Attention as TimmAttention
 from timm.models import build_model_with_cfg, create_model, generate_default_cfgs, register_model
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from stvit.attention import recast
 from stvit.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.pooling import Grid
 from stvit.reduced_vit import ReducedTokens, ReducedViT, method_choices
+from stvit.sparsify_swin import sparsify_swin
 from stvit.vit import DEIT_DEFAULTS, SemanticTokens, STViT, default_cfg, filter_checkpoint
 
 
@@ -75,8 +77,11 @@ def sparsify(
         are those of ``SemanticTokens.equip``: stgm_layers, pooling, initialization, position, keep_prefix
     one of ``stvit.reduce.METHODS``: reductions in the layers ``at`` (the method's own); ``choices`` are
         the method's, such as keep_rate, r, fuse_token
+    A timm Swin gets its semantic tokens in windows: see ``sparsify_swin`` for what it takes.
     Raises ValueError with the reason where a model cannot be sparsified.
     """
+    if isinstance(model, SwinTransformer):
+        return sparsify_swin(model, tokens, at, method, **choices)
     reason = obstacle(model)
     if reason:
         raise ValueError(f"cannot sparsify {type(model).__name__}: {reason}")
