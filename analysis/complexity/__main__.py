@@ -160,7 +160,7 @@ def by_counting(args: argparse.Namespace, request: Request) -> int:
     from analysis.complexity import fallback
 
     rows = fallback.rows(request)
-    print(f"no closed form covers {request.model} at this size: built and counted instead", file=sys.stderr)
+    print(f"{request.model} has no closed form: built and counted instead", file=sys.stderr)
     if args.json:
         write_json({"model": request.model, "image_size": request.image_size, "modules": rows}, args.json)
     elif not emit_rows(rows, args):

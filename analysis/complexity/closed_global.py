@@ -1,4 +1,4 @@
-"""Closed forms of the models with global attention: DeiT, LV-ViT, STViT on both, EViT, BAT and DynamicViT.
+"""Closed forms of the models with global attention: DeiT and LV-ViT, dense and with STViT.
 
 Each function takes plain numbers and returns the model's ``Cost``, one named term after the other.
 """
@@ -15,7 +15,6 @@ from analysis.complexity.formulas import (
     block,
     conv,
     head,
-    layer_norm,
     linear,
     pooling_intra,
     pooling_intra_inter,
@@ -118,62 +117,6 @@ def stvit_deit(
     return Cost([*terms, *head(M, C, classes)])
 
 
-def kept_after(N: int, keep_rate: float, extra: int) -> int:
-    """⌈keep·N⌉ + extra of N patch tokens: extra 1 is EViT's fused token and BAT's net of pairs and clusters."""
-    return math.ceil(round(keep_rate * N, 9)) + extra  # 0.7 · 10 is 7 and not 7.000000000000001
-
-
-def reduced_vit(
-    C: int,
-    keep_rate: float,
-    extra: int = 1,
-    reduce_at: Sequence[int] = (4, 7, 10),
-    depth: int = 12,
-    grid: Grid = (14, 14),
-    patch: int = 16,
-    channels: int = 3,
-    classes: int = 1000,
-    r: int = 4,
-) -> Cost:
-    """EViT and BAT on DeiT: some blocks drop or merge tokens between their attention and their FFN."""
-    n = grid[0] * grid[1]
-    terms = [*patch_embedding(grid, patch, channels, C)]
-    for i in range(1, depth + 1):
-        before = n
-        n = kept_after(n, keep_rate, extra) if i in reduce_at else n
-        terms += block("base", f"block {i}", C, before + 1, kept=n + 1, r=r)
-    return Cost([*terms, *head(n + 1, C, classes)])
-
-
-def dynamic_vit(
-    C: int,
-    keep_rate: float,
-    reduce_at: Sequence[int] = (4, 7, 10),
-    depth: int = 12,
-    grid: Grid = (14, 14),
-    patch: int = 16,
-    channels: int = 3,
-    classes: int = 1000,
-) -> Cost:
-    """DynamicViT: before some blocks a predictor on the patch tokens keeps ⌊N₀·keepⁱ⌋ of them."""
-    N0 = n = grid[0] * grid[1]
-    terms = [*patch_embedding(grid, patch, channels, C)]
-    for i in range(1, depth + 1):
-        if i in reduce_at:
-            stage = list(reduce_at).index(i)
-            terms += predictor(f"predictor {stage + 1}", n, C)
-            n = int(N0 * keep_rate ** (stage + 1))
-        terms += block("base", f"block {i}", C, n + 1)
-    return Cost([*terms, *head(n + 1, C, classes)])
-
-
-def predictor(layer: str, n: int, C: int) -> Iterator[Term]:
-    """Norm and C → C, then on the local and the averaged half: C → C/2 → C/4 → 2."""
-    mlp = linear(n, C, C) + linear(n, C, C // 2) + linear(n, C // 2, C // 4) + linear(n, C // 4, 2)
-    yield Term("reduction", layer, "norms", layer_norm(n, C), n * C)
-    yield Term("reduction", layer, "token reduction", mlp, 4 * n * C)
-
-
 def conv_stem(grid: Grid, C: int, hidden: int = 64, channels: int = 3) -> Iterator[Term]:
     """LV-ViT's stem: 7×7 stride 2, two 3×3, each with BatchNorm; then 8×8 patches of its map."""
     positions = (8 * grid[0]) * (8 * grid[1])
@@ -201,32 +144,28 @@ def lvvit(
     grid: Grid = (14, 14),
     classes: int = 1000,
     r: int = 3,
-    tokens: int | None = None,
+    tokens: int | Sequence[int] | None = None,
     stgm_at: int = 6,
     stgm_layers: int = 2,
     pooling: str = "intra_inter",
-    keep_rate: float = 1.0,
-    extra: int = 1,
-    reduce_at: Sequence[int] = (),
 ) -> Cost:
-    """LV-ViT, dense, with STViT (``tokens``) or with EViT or BAT (``keep_rate``).
+    """LV-ViT, dense or with STViT (``tokens``).
 
     The auxiliary head classifies every token but the class token. With STViT the class token takes part
     in the base blocks and the keys, and the head classifies the mean of the semantic tokens.
     """
-    n, terms = grid[0] * grid[1], [*conv_stem(grid, C)]
-    image_blocks = depth if tokens is None else stgm_at - 1
-    for i in range(1, image_blocks + 1):
-        before = n
-        n = kept_after(n, keep_rate, extra) if i in reduce_at else n
-        terms += block("base", f"block {i}", C, before + 1, kept=n + 1, r=r)
-    last, words = n + 1, n
+    N = grid[0] * grid[1]
+    terms = [*conv_stem(grid, C)]
+    for i in range(1, (depth if tokens is None else stgm_at - 1) + 1):
+        terms += block("base", f"block {i}", C, N + 1, r=r)
+    last, words = N + 1, N
     if tokens is not None:
-        last = words = tokens
-        terms += pool(pooling, grid, squarest(tokens), C)
+        tokens = squarest(tokens)
+        last = words = M = tokens[0] * tokens[1]
+        terms += pool(pooling, grid, tokens, C)
         names = [f"block {i}" for i in range(stgm_at, stgm_at + stgm_layers)]
-        terms += stgm(names, tokens, n + 1, C, r)
+        terms += stgm(names, M, N + 1, C, r)
         for i in range(stgm_at + stgm_layers, depth + 1):
-            terms += block("semantic", f"block {i}", C, tokens, r=r)
+            terms += block("semantic", f"block {i}", C, M, r=r)
     auxiliary = Term("head", "aux_head", "head", linear(words, C, classes), words * C)
     return Cost([*terms, *head(last, C, classes), auxiliary])

@@ -1,4 +1,4 @@
-"""Closed forms of the models with window attention: Swin, Video Swin and STViT on both.
+"""Closed forms of Swin and Video Swin, and what STViT on them shares.
 
 N image tokens, W of them in a window, M semantic tokens in a window, N/W windows. Maps that the window
 does not divide are padded: attention runs on the padded map, norms and FFN on the real one. The relative
@@ -18,8 +18,6 @@ from analysis.complexity.formulas import (
     head,
     layer_norm,
     linear,
-    pooling_intra,
-    pooling_intra_inter,
 )
 
 Grid = tuple[int, int]
@@ -109,88 +107,3 @@ def swin_own_counter(C: int, depths: Sequence[int], grid: Grid = (56, 56), windo
         term._replace(flops=term.flops // 5) if term.kind == "norms" else term
         for term in swin(C, depths, grid, window)
     )
-
-
-def window_pool(name: str, windows: int, side: int, w_s: int, C: int) -> Iterator[Term]:
-    """Initial centers of all windows of side×side tokens, w_s² each."""
-    M, taps = windows * w_s**2, (-(-side // w_s)) ** 2
-    if name == "intra_inter":
-        return pooling_intra_inter(M, taps, C)
-    if name == "intra":
-        return pooling_intra(M, taps, C)
-    if name == "max":
-        return iter(())
-    raise ValueError(f"no closed form for pooling {name!r} in windows; choose from intra_inter, intra, max")
-
-
-def stgm_windows(
-    layers: Sequence[str],
-    C: int,
-    N: int,
-    windows: int,
-    M: int,
-    key_window: int,
-    pooled_keys: bool,
-    apart: bool,
-) -> Iterator[Term]:
-    """STGM of a local transformer. Layer 1: the keys of a window are its ``key_window``² neighbourhood, and
-    its own M centers where ``pooled_keys``; keys and values are projected window by window. Layer 2: global."""
-    K, semantic = key_window**2 + (M if pooled_keys else 0), windows * M
-    yield from block(
-        "STGM 1", layers[0], C, semantic, windows * K, per_query=K, normed=semantic + windows * K
-    )
-    normed = semantic + N + (semantic if apart else 0)
-    yield from block("STGM 2", layers[1], C, semantic, semantic + N, normed=normed)
-
-
-def global_block(layer: str, C: int, semantic: int, apart: bool) -> Iterator[Term]:
-    return block("semantic", layer, C, semantic, normed=2 * semantic if apart else semantic)
-
-
-def local_block(layer: str, C: int, semantic: int, M: int) -> Iterator[Term]:
-    return block("semantic", layer, C, semantic, per_query=M)
-
-
-def stvit_swin(
-    C: int,
-    depths: Sequence[int],
-    base: int,
-    semantic_window: int = 3,
-    grid: Grid = (56, 56),
-    window: int = 7,
-    key_window: int = 10,
-    pooling: str = "intra_inter",
-    pooled_keys: bool = True,
-    classes: int = 1000,
-    frames: int = 1,
-    span: int = 1,
-    taps: int | None = None,
-    bn_training: bool = True,
-    apart: tuple[bool, bool] = (False, False),
-) -> Cost:
-    """STViT-Swin: ``base`` blocks of stage 3 on the image tokens, STGM, semantic blocks in turn local and
-    global, linear C → 2C, stage 4 global on the semantic tokens.
-
-    With ``taps`` the stem is a patch stem, and with ``frames`` all that follows the base blocks runs on each
-    frame by itself. ``apart``: are queries and keys normed apart in STGM layer 2, and in the global blocks
-    (where they are the same tokens)? It changes nothing but the number of norms.
-    """
-    terms = [*(patch_stem(grid, C, frames, taps) if taps else conv_stem(grid, C, bn_training))]
-    for number in (1, 2):
-        terms += stage(number, C, grid, depths[number - 1], window, frames, span)
-        terms += merging(f"merging {number}", C, grid, frames)
-        C, grid = 2 * C, halved(grid)
-    terms += stage(3, C, grid, base, window, frames, span)
-
-    windows, M = (grid[0] // window) * (grid[1] // window), semantic_window**2
-    semantic, N = windows * M, grid[0] * grid[1]
-    first, second, *others = [f"stage 3 block {i}" for i in range(base + 1, depths[2] + 1)]
-    one = [*window_pool(pooling, windows, window, semantic_window, C)]
-    one += stgm_windows((first, second), C, N, windows, M, key_window, pooled_keys, apart[0])
-    for i, name in enumerate(others):
-        one += global_block(name, C, semantic, apart[1]) if i % 2 else local_block(name, C, semantic, M)
-    one += [Term("downsampling", "expansion", "downsampling", linear(semantic, C, 2 * C), semantic * C)]
-    for i in range(1, depths[3] + 1):
-        one += global_block(f"stage 4 block {i}", 2 * C, semantic, apart[1])
-    terms += [term._replace(flops=frames * term.flops, values=frames * term.values) for term in one]
-    return Cost([*terms, *head(frames * semantic, 2 * C, classes)])

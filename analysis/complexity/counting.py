@@ -36,6 +36,10 @@ class Count(NamedTuple):
     ignored: dict[str, int]  # calls of operators that count nothing
     torch_total: int  # torch's FlopCounterMode ÷ 2: matrix products and convolutions alone
 
+    def inside(self, name: str) -> int:
+        """What all modules called ``name`` cost, wherever they are."""
+        return sum(flops for path, flops in self.modules.items() if path.split(".")[-1] == name)
+
 
 def attention_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
     """Queries by keys and weights by values: Q·K·(d_k + d_v) for each head."""
@@ -43,7 +47,16 @@ def attention_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
     return Counter({"attention": math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])})
 
 
-HANDLES = {"aten::scaled_dot_product_attention": attention_flops}
+def sum_and_product_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
+    """``baddbmm(c, a, b)`` = c + a·b, which fvcore leaves out too."""
+    a, b = (value.type().sizes() for value in inputs[1:3])
+    return Counter({"baddbmm": math.prod(a) * b[-1]})
+
+
+HANDLES = {
+    "aten::scaled_dot_product_attention": attention_flops,
+    "aten::baddbmm": sum_and_product_flops,
+}
 
 
 class _TracedConvolutions(TorchFunctionMode):

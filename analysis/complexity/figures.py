@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from analysis import style
-from analysis.complexity import closed_global, closed_local, closed_recovery, sweep
+from analysis.complexity import closed_global, closed_local, closed_semantic, sweep
 from analysis.complexity.closed_local import SWIN
 from analysis.complexity.formulas import KINDS, Cost
 from analysis.complexity.whatif import Request
@@ -128,8 +128,8 @@ def shares_of() -> dict[str, Cost]:
         "STViT-DeiT-S, M = 16": closed_global.stvit_deit(384, 16),
         "STViT-DeiT-S, M = 100": closed_global.stvit_deit(384, 100),
         "Swin-S": closed_local.swin(*small),
-        "STViT-Swin-S, M = 9": closed_local.stvit_swin(*small, base=10),
-        "STViT-R-Swin-S": closed_recovery.stvit_r_swin(*small),
+        "STViT-Swin-S, M = 9": closed_semantic.stvit_swin(*small, base=10),
+        "STViT-R-Swin-S": closed_semantic.stvit_r_swin(*small),
     }
 
 

@@ -103,23 +103,25 @@ def block(
     K: int | None = None,
     *,
     per_query: int | None = None,
+    pairs: int | None = None,
     normed: int | None = None,
     kept: int | None = None,
     r: int = 4,
 ) -> Iterator[Term]:
     """A pre-norm transformer block.
 
-    Q tokens ask, keys and values are projected from K (default: the same tokens), each query meets
-    ``per_query`` of them (default: all), the first norm runs on ``normed`` tokens and the second norm and
-    the FFN on ``kept`` (default of both: Q; they differ under padding, cross-attention and reduction).
+    Q tokens ask; keys and values are projected from K (default: the same tokens). Each query meets
+    ``per_query`` keys (default: all), or ``pairs`` of a query and a key meet in all. The first norm runs on
+    ``normed`` tokens, the second norm and the FFN on ``kept`` (default of both: Q); they differ under
+    padding, cross-attention and reduction.
     """
     K = Q if K is None else K
     kept = Q if kept is None else kept
     normed = Q if normed is None else normed
-    per_query = K if per_query is None else per_query
+    pairs = Q * (K if per_query is None else per_query) if pairs is None else pairs
     yield Term(part, layer, "norms", layer_norm(normed, C) + layer_norm(kept, C), (normed + kept) * C)
     yield Term(part, layer, "attention projections", projections(Q, K, C), (normed + Q) * C)
-    yield Term(part, layer, "attention products", products(Q, per_query, C), (Q + 2 * K) * C)
+    yield Term(part, layer, "attention products", products(1, pairs, C), (Q + 2 * K) * C)
     yield Term(part, layer, "FFN", ffn(kept, C, r), (1 + 2 * r) * kept * C)
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from analysis.complexity import closed_global, closed_local, closed_recovery
+from analysis.complexity import closed_global, closed_local, closed_reduced, closed_semantic
 from analysis.complexity.formulas import Cost
 from analysis.results import RESULTS
 
@@ -20,13 +20,15 @@ CELLS = RESULTS / "paper" / "flops_cells.csv"
 FAMILIES = {
     "deit": closed_global.deit,
     "stvit_deit": closed_global.stvit_deit,
-    "reduced_vit": closed_global.reduced_vit,
-    "dynamic_vit": closed_global.dynamic_vit,
     "lvvit": closed_global.lvvit,
+    "reduced_vit": closed_reduced.reduced_vit,
+    "reduced_lvvit": closed_reduced.reduced_lvvit,
+    "dynamic_vit": closed_reduced.dynamic_vit,
     "swin": closed_local.swin,
     "swin_own_counter": closed_local.swin_own_counter,
-    "stvit_swin": closed_local.stvit_swin,
-    "stvit_r_swin": closed_recovery.stvit_r_swin,
+    "stvit_swin": closed_semantic.stvit_swin,
+    "stvit_video_swin": closed_semantic.stvit_video_swin,
+    "stvit_r_swin": closed_semantic.stvit_r_swin,
 }
 WIDTH = {"T": 192, "S": 384, "B": 768}
 SIZE = {"T": "tiny", "S": "small", "B": "base"}
@@ -61,11 +63,16 @@ class Reading(NamedTuple):
     build: Build | None = None
     rounding: str = ROUND_HALF_EVEN
     reproduced: bool = True  # does the printed digit come out?
-    reduction: bool = False  # does the model spend more than the blocks that the closed form adds up?
     uncounted: str = "no registered model is of this reading"  # why there is no ``build``
 
     def cost(self) -> Cost:
         return FAMILIES[self.family](**self.numbers)
+
+    def flops(self) -> tuple[int, int]:
+        """The model's cost as the papers' figures mean it, and what its token reductions spend on top."""
+        cost = self.cost()
+        apart = cost.by("part").get(closed_reduced.PART, 0)
+        return cost.total - apart, apart
 
 
 def cells() -> list[Cell]:
@@ -145,9 +152,10 @@ def _table_2():
     own = f"quoted from the Swin paper, whose own counter counts a LayerNorm 1 a value; fvcore gives {values}"
     why = "the Swin paper's own counter is not fvcore's, which counts {:.3f} G"
     text = (
-        "convolutional stem, BatchNorm as in training; STGM keys 4 × (100 + M), then 196 + 4M; local and global "
-        "semantic blocks in turn; maximum pooling, which counts nothing; queries and keys normed apart"
+        "convolutional stem, BatchNorm as in training; pooling by Eqs. 4-5 in each window; STGM keys 4 × (100 + M), "
+        "projected window by window, then 196 + 4M; local and global semantic blocks in turn"
     )
+    over = "; {:.1f} MFLOPs above what would round to 10.48 (with maximum pooling, which counts nothing, it would)"
     for size in "TSB":
         numbers, base = swin_numbers(size), 2 if size == "T" else 10
         base_cell = Reading("swin_own_counter", numbers, own, uncounted=why.format(fvcore[size]))
@@ -155,16 +163,14 @@ def _table_2():
         columns = [("M=9, STGM moved", 3, base - (1 if size == "T" else 2))]
         columns += [(f"M={w * w}", w, base) for w in (2, 3, 4)]
         for setting, w, at in columns:
-            options = {"semantic_window": w, **({"base_depth": at} if "moved" in setting else {})}
-            build = Build(
-                f"stvit_swin_{SIZE[size]}_patch4_window7_224", {**options, "pooling": "max"}, IMAGE, True
-            )
-            spec = {**numbers, "base": at, "semantic_window": w, "pooling": "max", "apart": (True, True)}
-            near = size == "S" and w == 2
-            extra = "; 0.18 MFLOPs short of the next digit, which any learned pooling adds" if near else ""
-            found["STViT", "2", f"STViT-Swin-{size}", setting] = Reading(
-                "stvit_swin", spec, text + extra, build, reproduced=not near
-            )
+            options = {"semantic_window": w, "base_depth": at, "project_keys": "per_window"}
+            build = Build(f"stvit_swin_{SIZE[size]}_patch4_window7_224", options, IMAGE, True)
+            spec = {**numbers, "base": at, "semantic_window": w, "once": False, "bn_training": True}
+            reading = Reading("stvit_swin", spec, text, build)
+            if size == "B" and at == 8:
+                above = (reading.cost().total - 10_485_000_000) / 1e6
+                reading = reading._replace(text=text + over.format(above), reproduced=False)
+            found["STViT", "2", f"STViT-Swin-{size}", setting] = reading
     return found
 
 
@@ -175,10 +181,10 @@ def _tables_3_5_12():
     found = {}
     for size in "SB":
         numbers = swin_numbers(size)
-        name = f"stvit_r_swin_{SIZE[size]}_patch4_window7_224.released"
-        text = "the authors' program, three dumbbell units of six; BatchNorm as in training"
-        spec = {**numbers, "apart": (True, True)}
-        build = Build(name, {}, IMAGE, True)
+        name = f"stvit_r_swin_{SIZE[size]}_patch4_window7_224"
+        text = "the authors' released model, three dumbbell units of six; BatchNorm as in training"
+        spec = {**numbers, "pooling": "max", "once": False, "bn_training": True}
+        build = Build(f"{name}.released", {}, IMAGE, True)
         found["STViT", "3", f"STViT-R-Swin-{size}", "224"] = Reading("stvit_r_swin", spec, text, build)
         for table, setting in (("5", "800x1333"), ("12", "512x512")):
             grid, shape = DENSE[setting]
@@ -186,9 +192,9 @@ def _tables_3_5_12():
             build = Build(f"torchvision.swin_{size.lower()}", {"dense": True}, shape)
             dense = {**numbers, "grid": grid, "dense": True}
             found["STViT", table, f"Swin-{size}", setting] = Reading("swin", dense, text, build)
-            text = "key windows 14, 21, 27 on the padded map, keys and values projected once; BatchNorm in evaluation"
-            build = Build(name, {"features_only": True}, shape)
-            dense = {**dense, "bn_training": False, "apart": (True, True)}
+            text = "the authors' backbone: key windows 14, 21 and 27 on the padded map, keys and values projected once"
+            build = Build(f"{name}.released_detection", {"features_only": True}, shape)
+            dense = {**dense, "bordered": True, "pooling": "max"}
             found["STViT", table, f"STViT-R-Swin-{size}", setting] = Reading(
                 "stvit_r_swin", dense, text, build
             )
@@ -206,9 +212,9 @@ def _table_6():
         found["STViT", "6", f"VideoSwin-{size}", "32x224x224"] = Reading("swin", numbers, text, build)
         text = "patch stem; all that follows the base blocks on each frame; keys 4 × 100 without P, then 196 + 36"
         build = Build(f"stvit_video_swin_{SIZE[size]}", {}, shape)
-        spec = {**numbers, "base": base, "pooled_keys": False, "pooling": "max", "apart": (True, False)}
+        spec = {**swin_numbers(size), "base": base, "apart": (True, False)}
         key = ("STViT", "6", f"STViT-VideoSwin-{size}", "32x224x224, M=9")
-        found[key] = Reading("stvit_swin", spec, text, build)
+        found[key] = Reading("stvit_video_swin", spec, text, build)
     return found
 
 
@@ -225,51 +231,61 @@ def _tables_10_11():
         found["STViT", "10", "STViT-LV-ViT-S", f"M={M}"] = found[
             "STViT", "11", "STViT-LV-ViT-S", f"M={M}"
         ] = reading
-    text = "reduced in blocks 5, 9 and 13 (written 4, 8 and 12, counted from 0), ⌈k·n⌉ tokens and a fused one"
-    for paper, table, model, name, k in (
-        ("STViT", "11", "EViT-LV-ViT-S", "evit_lvvit_small_patch16_224", 0.5),
-        ("STViT", "11", "EViT-LV-ViT-S", "evit_lvvit_small_patch16_224", 0.7),
-        ("BAT", "2", "EViT-LV-ViT-S", "evit_lvvit_small_patch16_224", 0.7),
-        ("BAT", "2", "BAT-LV-ViT-S", "bat_lvvit_small_patch16_224", 0.7),
+    text = (
+        "reduced in blocks 5, 9 and 13 (written 4, 8 and 12, counted from 0): ⌈k·n⌉ + 1 of n patch tokens; "
+        + APART
+    )
+    for paper, table, method, k in (
+        ("STViT", "11", "evit", 0.5),
+        ("STViT", "11", "evit", 0.7),
+        ("BAT", "2", "evit", 0.7),
+        ("BAT", "2", "bat", 0.7),
     ):
-        spec = {"keep_rate": k, "extra": 1, "reduce_at": (5, 9, 13)}
-        build = Build(name, {"keep_rate": k})
-        found[paper, table, model, f"k={k}"] = Reading("lvvit", spec, text, build, reduction=True)
+        spec = {"method": method, "keep_rate": k}
+        build = Build(f"{method}_lvvit_small_patch16_224", {"keep_rate": k})
+        model = f"{LABEL[method]}-LV-ViT-S"
+        found[paper, table, model, f"k={k}"] = Reading("reduced_lvvit", spec, text, build)
     return found
+
+
+LABEL = {"bat": "BAT", "evit": "EViT"}
+APART = "what the reduction itself spends is left out and shown apart"
+BAT_STEPS = {  # Table 3: what the method's choices are at each step
+    "attentive preservation": {"merger": None, "pairs": 0},
+    "+ inattentive pack": {"merger": "pack", "pairs": 0},
+    "+ inattentive clustering": {"pairs": 0},
+    "+ attentive matching": {},
+}
+
+
+def reduced(method: str, size: str, k: float, **choices) -> Reading:
+    text = "⌈k·n⌉ + 1 of n patch tokens stay in blocks 4, 7 and 10; " + APART
+    build = Build(f"{method}_deit_{SIZE[size]}_patch16_224", {"keep_rate": k, **choices})
+    numbers = {"C": WIDTH[size], "method": method, "keep_rate": k, **choices}
+    return Reading("reduced_vit", numbers, text, build)
 
 
 def _bat():
     found = {}
-    text = "⌈k·n⌉ + 1 of n patch tokens stay behind blocks 4, 7 and 10; merging itself is not counted"
-
-    def reduced(method: str, size: str, k: float, reproduced: bool = True) -> Reading:
-        build = Build(f"{method}_deit_{SIZE[size]}_patch16_224", {"keep_rate": k})
-        numbers = {"C": WIDTH[size], "keep_rate": k}
-        return Reading("reduced_vit", numbers, text, build, reproduced=reproduced, reduction=True)
-
     for size in "TSB":
         found["BAT", "1", f"DeiT-{size}", "base"] = dense_deit(
             size, True, "197 tokens, the class token among them"
         )
-        methods = {"T": ("bat",), "S": ("bat", "evit", "evit+bat"), "B": ("bat", "evit")}[size]
-        for method in methods:
-            label = method.upper().replace("EVIT", "EViT")
-            found["BAT", "1", f"{label}-DeiT-{size}", "k=0.7"] = reduced(method.split("+")[-1], size, 0.7)
+        found["BAT", "1", f"BAT-DeiT-{size}", "k=0.7"] = reduced("bat", size, 0.7)
+        if size != "T":
+            found["BAT", "1", f"EViT-DeiT-{size}", "k=0.7"] = reduced("evit", size, 0.7)
         found["BAT", "1", f"DynamicViT-DeiT-{size}", "k=0.7"] = Reading(
             "dynamic_vit",
             {"C": WIDTH[size], "keep_rate": 0.7},
-            "predictors before blocks 4, 7 and 10, ⌊196·kⁱ⌋ patch tokens stay",
+            "⌊196·kⁱ⌋ patch tokens stay from blocks 4, 7 and 10 on; predictors are left out and shown apart",
             Build(f"dynamicvit_deit_{SIZE[size]}_patch16_224", {"keep_rate": 0.7}),
-            reproduced=False,
-            reduction=True,
+            reproduced=size == "S",
         )
+    found["BAT", "1", "EViT+BAT-DeiT-S", "k=0.7"] = reduced("bat", "S", 0.7, fuse_token=True)
     found["BAT", "3", "DeiT-S", "base"] = found["BAT", "1", "DeiT-S", "base"]
     for k in (0.7, 0.6, 0.5, 0.4, 0.3, 0.2):
         found["BAT", "Fig. 6", "BAT-DeiT-S", f"k={k}"] = reduced("bat", "S", k)
     for k in (0.7, 0.5):
-        for step in ("+ inattentive pack", "+ inattentive clustering", "+ attentive matching"):
-            found["BAT", "3", "BAT-DeiT-S", f"k={k}, {step}"] = reading = reduced("bat", "S", k)
-        spec, words = {**reading.numbers, "extra": 0}, text.replace(" + 1", "")
-        first = reading._replace(numbers=spec, text=words, build=None)
-        found["BAT", "3", "BAT-DeiT-S", f"k={k}, attentive preservation"] = first
+        for step, choices in BAT_STEPS.items():
+            found["BAT", "3", "BAT-DeiT-S", f"k={k}, {step}"] = reduced("bat", "S", k, **choices)
     return found

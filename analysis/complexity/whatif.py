@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from analysis.complexity import closed_global, closed_local, closed_recovery
+from analysis.complexity import closed_global, closed_local, closed_reduced, closed_semantic
 from analysis.complexity.closed_global import squarest
 from analysis.complexity.formulas import Cost
 
@@ -33,56 +33,48 @@ class Known(NamedTuple):
     patch: int
     dense: str | None = None
     accepts: tuple[str, ...] = ()  # which of tokens, stgm_at, depth, keep_rate the model has
-    only: Size | None = None  # the one image size that the closed form covers, if it is one
 
 
 def _known() -> dict[str, Known]:
     models = {}
     for size, C in (("tiny", 192), ("small", 384), ("base", 768)):
+        tail, options = f"deit_{size}_patch16_224", ("tokens", "stgm_at", "depth")
         vit = Known(closed_global.deit, {"C": C}, 64, 16, 16, accepts=("depth",))
-        models[f"deit_{size}_patch16_224"] = models[f"vit_{size}_patch16_224"] = vit
-        plain = vit._replace(dense=f"deit_{size}_patch16_224")
-        options = ("tokens", "stgm_at", "depth")
-        models[f"stvit_deit_{size}_patch16_224"] = plain._replace(
-            closed=closed_global.stvit_deit, accepts=options
+        sparse = vit._replace(dense=tail)
+        models |= {tail: vit, f"vit_{size}_patch16_224": vit}
+        models[f"stvit_{tail}"] = sparse._replace(closed=closed_global.stvit_deit, accepts=options)
+        models |= _reduced(tail, sparse._replace(closed=closed_reduced.reduced_vit))
+        numbers = {"C": C, "keep_rate": 0.7}
+        models[f"dynamicvit_{tail}"] = sparse._replace(
+            closed=closed_reduced.dynamic_vit, numbers=numbers, accepts=("keep_rate",)
         )
-        for method, closed in (
-            ("evit", "reduced_vit"),
-            ("bat", "reduced_vit"),
-            ("dynamicvit", "dynamic_vit"),
-        ):
-            models[f"{method}_deit_{size}_patch16_224"] = plain._replace(
-                closed=getattr(closed_global, closed),
-                numbers={"C": C, "keep_rate": 0.7},
-                accepts=("keep_rate",),
-            )
         models |= _swins(size)
-    lvvit = Known(closed_global.lvvit, {}, 64, 16, 16)
-    models["lvvit_small_patch16_224"] = lvvit
-    sparse = lvvit._replace(
-        numbers={"tokens": 36}, dense="lvvit_small_patch16_224", accepts=("tokens", "stgm_at")
-    )
-    models["stvit_lvvit_small_patch16_224"] = sparse
-    for method in ("evit", "bat"):
-        numbers = {"keep_rate": 0.7, "reduce_at": (5, 9, 13)}
-        models[f"{method}_lvvit_small_patch16_224"] = sparse._replace(numbers=numbers, accepts=("keep_rate",))
-    return models
+    tail = "lvvit_small_patch16_224"
+    models[tail] = lvvit = Known(closed_global.lvvit, {}, 64, 16, 16)
+    sparse = lvvit._replace(dense=tail)
+    models[f"stvit_{tail}"] = sparse._replace(numbers={"tokens": 36}, accepts=("tokens", "stgm_at"))
+    return models | _reduced(tail, sparse._replace(closed=closed_reduced.reduced_lvvit))
+
+
+def _reduced(tail: str, trunk: Known) -> dict[str, Known]:
+    return {
+        f"{method}_{tail}": trunk._replace(
+            numbers={**trunk.numbers, "method": method, "keep_rate": 0.7}, accepts=("keep_rate",)
+        )
+        for method in closed_reduced.METHODS
+    }
 
 
 def _swins(size: str) -> dict[str, Known]:
     C, depths = closed_local.SWIN[size]
     tail, numbers = f"swin_{size}_patch4_window7_224", {"C": C, "depths": depths}
     dense = Known(closed_local.swin, numbers, 32, 32, 4)
-    sparse = dense._replace(dense=tail, only=(224, 224))
-    base = {"base": 2 if size == "tiny" else 10, "bn_training": False}
-    models = {tail: dense}
-    models[f"stvit_{tail}"] = sparse._replace(
-        closed=closed_local.stvit_swin, numbers={**numbers, **base}, accepts=("tokens",)
-    )
+    stvit = {**numbers, "base": 2 if size == "tiny" else 10}
+    sparse = dense._replace(dense=tail, closed=closed_semantic.stvit_swin, numbers=stvit, accepts=("tokens",))
+    models = {tail: dense, f"stvit_{tail}": sparse}
     if size != "tiny":
         models[f"stvit_r_{tail}"] = sparse._replace(
-            closed=closed_recovery.stvit_r_swin,
-            numbers={**numbers, "bn_training": False, "pooling": "intra_inter"},
+            closed=closed_semantic.stvit_r_swin, numbers=numbers, accepts=()
         )
     return models
 
@@ -108,16 +100,14 @@ class Request:
 
 
 def closed_form(request: Request) -> Cost | None:
-    """The cost of one image; None if no closed form covers the request; BadInput if it cannot be met."""
+    """The cost of one image; None if the model has no closed form; BadInput if the request cannot be met."""
     known = KNOWN.get(request.model)
     if known is None:
         return None
     check(request, known)
-    if known.only not in (None, request.image_size):
-        return None
     grid = tuple(side // known.patch for side in request.image_size)
     numbers = {**known.numbers, **request.changes(), "grid": grid}
-    if known.closed is closed_local.stvit_swin and "tokens" in numbers:
+    if known.closed is closed_semantic.stvit_swin and "tokens" in numbers:
         numbers["semantic_window"] = math.isqrt(numbers.pop("tokens"))
     return known.closed(**numbers)
 
@@ -135,7 +125,7 @@ def check(request: Request, known: Known) -> None:
             )
     check_size(request.image_size, known.unit)
     check_counts(request)
-    if known.closed is closed_local.stvit_swin:
+    if known.closed is closed_semantic.stvit_swin:
         _check_window_tokens(request)
     elif "tokens" in known.accepts:
         check_tokens(request.tokens, tuple(side // known.patch for side in request.image_size))
@@ -232,7 +222,7 @@ class Crossover(NamedTuple):
 def crossover(request: Request, limit: int = 2048, saving: float = 0.0) -> Crossover | None:
     """The smallest square image from which on the saving exceeds ``saving``; None if there is none."""
     dense, known = dense_of(request), KNOWN.get(request.model)
-    if dense is None or known is None or known.only:
+    if dense is None or known is None:
         return None
     found = None
     for side in range(known.unit, limit + 1, known.unit):
