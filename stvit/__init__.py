@@ -7,7 +7,9 @@ check_torchvision()
 
 from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.convert.released import load_released
+from stvit.convert.swin import load_swin
 from stvit.lvvit import LVViT
+from stvit.micro import ConvStem
 from stvit.record import record
 from stvit.reduced_vit import ReducedViT
 from stvit.sparsify import dense, sparsify
@@ -16,6 +18,7 @@ from stvit.vit import STViT
 
 __all__ = [
     "CheckpointError",
+    "ConvStem",
     "LVViT",
     "ReducedViT",
     "STViT",
@@ -24,6 +27,7 @@ __all__ = [
     "dense",
     "load_checkpoint",
     "load_released",
+    "load_swin",
     "record",
     "save_checkpoint",
     "sparsify",

@@ -20,8 +20,8 @@ LAYERS = [
     ["stvit.pooling", "stvit.record", "stvit.token_labels"],
     ["stvit.semantic", "stvit.reduce"],
     ["stvit.vit", "stvit.reduced_vit", "stvit.lvvit", "stvit.swin", "stvit.video_swin"],
-    ["stvit.sparsify", "stvit.checkpoints", "stvit.convert", "stvit.dense"],
-    ["stvit.data", "stvit.train"],
+    ["stvit.sparsify", "stvit.micro", "stvit.checkpoints", "stvit.convert", "stvit.dense"],
+    ["stvit.data", "stvit.evaluate", "stvit.training", "stvit.train"],
     ["analysis.formats", "analysis.style", "analysis.results"],
     ["analysis"],
 ]

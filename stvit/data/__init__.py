@@ -1,0 +1,5 @@
+"""Images to train on: procedural scenes that need no download, and ImageNet-style sources through timm."""
+
+from stvit.data.scenes import CLASSES, SceneConfig, Scenes, draw_clips, draw_scenes
+
+__all__ = ["CLASSES", "SceneConfig", "Scenes", "draw_clips", "draw_scenes"]

@@ -1,0 +1,53 @@
+"""Scenes drawn once: kept in memory, and in a cache folder where one is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import trange
+
+from stvit.data.scenes import SceneConfig, draw_scenes
+
+DRAWING = 1  # raise when the same configuration gives other images
+CHUNK = 256
+
+
+def stored(
+    config: SceneConfig, split: str, count: int, cache: str | Path | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (count, 3, H, W) uint8, labels and the marked objects' radii of the first ``count`` scenes."""
+    file = None if cache is None else Path(cache) / f"scenes-{address(config, split, count)}.safetensors"
+    if file is None or not file.exists():
+        tensors = draw(config, split, count)
+        if file is None:
+            return tensors["images"], tensors["labels"], tensors["radii"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_name(f".part-{os.getpid()}-{file.name}")
+        save_file(tensors, scratch)
+        os.replace(scratch, file)  # whoever comes second writes the same bytes
+    tensors = load_file(file)
+    return tensors["images"], tensors["labels"], tensors["radii"]
+
+
+def draw(config: SceneConfig, split: str, count: int) -> dict[str, Tensor]:
+    images = torch.empty(count, 3, config.size, config.size, dtype=torch.uint8)
+    labels, radii = torch.empty(count, dtype=torch.int64), torch.empty(count)
+    for start in trange(
+        0, count, CHUNK, desc=f"Drawing {split} scenes", unit_scale=CHUNK, disable=count < 8192
+    ):
+        part = slice(start, min(start + CHUNK, count))
+        scenes = draw_scenes(config, torch.arange(part.start, part.stop), split)
+        images[part], labels[part], radii[part] = scenes.images, scenes.labels, scenes.radii[:, 0]
+    return {"images": images, "labels": labels, "radii": radii}
+
+
+def address(config: SceneConfig, split: str, count: int) -> str:
+    content = json.dumps([DRAWING, asdict(config), split, count], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

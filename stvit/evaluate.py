@@ -1,0 +1,164 @@
+"""``python -m stvit.evaluate``: top-1, top-5, confusion and calibration of a checkpoint.
+
+python -m stvit.evaluate results/checkpoints/micro_deit
+python -m stvit.evaluate runs/mine/model --data path/to/images --image-size 224
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+)
+
+
+@dataclass
+class Scores:
+    """Percentages, with half the width of top-1's 95 % interval over images; confusion[true][told]."""
+
+    images: int
+    top1: float
+    top1_half: float
+    top5: float
+    loss: float
+    calibration_error: float
+    confusion: list[list[int]]
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    num_classes: int,
+    device: str | torch.device = "cpu",
+) -> Scores:
+    """Scores over all batches, and over those of all processes where there are several."""
+    was_training = model.training
+    model.eval()
+    metrics = create_metrics(num_classes).to(device)
+    total = torch.zeros(2, dtype=torch.float64, device=device)  # loss, images
+    for images, targets in batches:
+        images, targets = images.to(device), targets.to(device)
+        logits = model(images).float()
+        metrics.update(logits.softmax(-1), targets)
+        loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
+        total += torch.stack([loss.double(), torch.tensor(len(targets), dtype=torch.float64, device=device)])
+    model.train(was_training)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(total)
+    found = metrics.compute()
+    confusion = found["confusion"]
+    loss, count = total.tolist()
+    if not count:
+        raise ValueError("there are no images to evaluate")
+    top1 = 100 * int(confusion.trace()) / int(count)
+    return Scores(
+        images=int(count),
+        top1=top1,
+        top1_half=half_width(top1, int(count)),
+        top5=100 * float(found["top5"]),
+        loss=loss / count,
+        calibration_error=100 * float(found["calibration"]),
+        confusion=confusion.tolist(),
+    )
+
+
+def create_metrics(num_classes: int) -> MetricCollection:
+    return MetricCollection(
+        {
+            "top5": MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro"),
+            "calibration": MulticlassCalibrationError(num_classes, n_bins=15),
+            "confusion": MulticlassConfusionMatrix(num_classes),
+        },
+        compute_groups=False,
+    )
+
+
+def half_width(percent: float, images: int) -> float:
+    """Half the width of the 95 % interval of a percentage, from the binomial distribution."""
+    return 1.96 * (percent * (100 - percent) / images) ** 0.5
+
+
+def main(argv: list[str] | None = None) -> int:
+    import stvit.training.config as training
+    from stvit.checkpoints import load_checkpoint
+
+    parser = argparse.ArgumentParser(
+        prog="python -m stvit.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help="folder that stvit.save_checkpoint wrote, or a .safetensors file")
+    parser.add_argument("--data", default="scenes", help="scenes, or a folder with validation/CLASS/*.jpg")
+    parser.add_argument("--split", default="test", choices=("validation", "test"), help="which scenes (test)")
+    parser.add_argument("--images", type=int, default=0, help="how many (0: all; scenes: 20480)")
+    parser.add_argument("--data-seed", type=int, default=0, help="which scenes (0)")
+    parser.add_argument("--image-size", type=int, default=0, help="height and width (0: the model's own)")
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--cache", default="", help="folder that keeps scenes between runs")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--json", action="store_true", help="everything, the confusion matrix included, as JSON"
+    )
+    args = parser.parse_args(argv)
+    model = load_checkpoint(args.checkpoint).to(args.device)
+    size = args.image_size or model.pretrained_cfg["input_size"][-1]
+    config = training.TrainConfig(
+        data=args.data, image_size=size, eval_images=args.images, data_seed=args.data_seed,
+        batch_size=args.batch_size, workers=args.workers, cache=args.cache,
+        model_args={"num_classes": model.num_classes},
+    )  # fmt: skip
+    names, batches = held_out(config, args.split)
+    scores = evaluate(model, batches, model.num_classes, args.device)
+    print(json.dumps(asdict(scores)) if args.json else describe(scores, names))
+    return 0
+
+
+def held_out(config, split: str):
+    """Class names and evaluation batches of what ``config.data`` names."""
+    from stvit.data.scenes import CLASSES, SceneConfig, Scenes, sized
+    from stvit.data.sources import scene_batches
+
+    if config.data == "scenes":
+        scenes = sized(SceneConfig(seed=config.data_seed), config.image_size)
+        held = Scenes(scenes, split, config.eval_images or 20480, config.cache or None)
+        return CLASSES, scene_batches(held, batch_size=config.batch_size)
+    from stvit.data.folders import evaluation_batches
+
+    return evaluation_batches(config)
+
+
+def describe(scores: Scores, names: tuple[str, ...]) -> str:
+    lines = [
+        f"images             {scores.images:,}",
+        f"top-1              {scores.top1:.2f} ± {scores.top1_half:.2f} %",
+        f"top-5              {scores.top5:.2f} %",
+        f"loss               {scores.loss:.4f}",
+        f"calibration error  {scores.calibration_error:.2f} % (15 bins)",
+        "",
+        "most often confused:",
+    ]
+    wrong = [
+        (count, names[true], names[told])
+        for true, row in enumerate(scores.confusion)
+        for told, count in enumerate(row)
+        if true != told and count
+    ]
+    lines += [
+        f"  {count:6,}  {true} taken for {told}" for count, true, told in sorted(wrong, reverse=True)[:8]
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

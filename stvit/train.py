@@ -1,0 +1,213 @@
+"""``python -m stvit.train``: one loop for a CPU, a GPU, many GPUs and many machines.
+
+python -m stvit.train --data scenes --model micro_stvit --epochs 2
+python -m stvit.train --recipe deit --model stvit_deit_small_patch16_224 --data path/to/imagenet
+torchrun --nproc-per-node 8 -m stvit.train --recipe deit --precision bf16 ...   (the same, on 8 GPUs)
+
+A run that was stopped, however it was, goes on by the same command and loses at most one epoch. Every
+epoch begins from a seed of its own, so that on a CPU it ends in the weights of the unbroken run.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stvit.checkpoints import save_checkpoint
+from stvit.data.sources import Share, open_source
+from stvit.evaluate import evaluate
+from stvit.reduce import keep_rate_at
+from stvit.training import build, state
+from stvit.training.config import TrainConfig, from_command_line
+from stvit.training.journal import Journal
+
+BAD = "not_finite.pt"
+
+
+class NotFinite(RuntimeError):
+    """The loss is NaN or infinite; the message says at which step and where the batch lies."""
+
+
+class Trainer:
+    """What a training holds; ``run`` is the loop."""
+
+    def __init__(self, config: TrainConfig):
+        self.config, self.out = config, Path(config.out)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
+        self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
+        self.rank = self.accelerator.process_index
+        self.out.mkdir(parents=True, exist_ok=True)
+        saved = state.read(self.out, config)  # what does not fit stops the run before the data is read
+
+        share = Share(self.rank, self.accelerator.num_processes)
+        self.source = open_source(config, share)
+        classes = len(self.source.class_names)
+        model = build.build_model(config, classes).to(self.device)
+        optimizer = build.build_optimizer(config, model)
+        self.schedule = build.build_schedule(config, optimizer, self.source.steps)
+        self.criterion = build.Criterion(config, classes, model, self.device)
+        self.ema = ModelEmaV3(model, decay=config.ema_decay) if config.ema_decay else None
+        self.plain, self.bare = model, optimizer
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+        if saved:
+            self.restore(saved)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.journal = Journal(self.out, self.epoch, enabled=self.main)
+
+    def run(self) -> dict:
+        """Train to the last epoch; returns the last line of the journal that has an accuracy."""
+        scores: dict = {}
+        while self.epoch < self.config.epochs:
+            begun = time.perf_counter()
+            self.begin_epoch()
+            self.train_epoch()
+            self.epoch += 1
+            self.seconds += time.perf_counter() - begun
+            if self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs:
+                scores = self.evaluate()
+            self.save()
+        self.journal.draw()
+        self.export(scores)
+        return scores
+
+    def begin_epoch(self) -> None:
+        seed = self.config.seed * 1_000_003 + self.epoch * 1_009 + self.rank
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        if self.config.keep_rate:
+            schedule = self.config.keep_rate_start, self.config.keep_rate_epochs
+            self.plain.set_keep_rate(keep_rate_at(self.epoch, self.config.keep_rate, *schedule))
+
+    def train_epoch(self) -> None:
+        self.model.train()
+        batches = self.source.train(self.epoch)
+        bar = tqdm(
+            batches, f"epoch {self.epoch + 1}/{self.config.epochs}", self.source.steps,
+            leave=False, disable=None if self.main else True,
+        )  # fmt: skip
+        total = torch.zeros((), device=self.device)
+        since = 0
+        for images, targets in bar:
+            loss = self.train_step(images.to(self.device), targets.to(self.device))
+            total, since = total + loss, since + 1
+            if self.step % self.config.log_every == 0 or self.step % self.source.steps == 0:
+                mean = float(self.accelerator.reduce(total, "mean")) / since
+                rate = self.bare.param_groups[0]["lr"]
+                self.journal.write(epoch=self.epoch, step=self.step, loss=mean, lr=rate)
+                bar.set_postfix(loss=f"{mean:.3f}")
+                total, since = torch.zeros_like(total), 0
+
+    def train_step(self, images: Tensor, targets: Tensor) -> Tensor:
+        self.schedule.step_update(self.step)
+        with self.accelerator.autocast():
+            loss = self.criterion(self.model, images, targets)
+        if not loss.isfinite():
+            self.stop(images, targets, loss)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        if self.config.clip_grad:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
+        self.optimizer.step()
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.plain, self.step)
+        return loss.detach()
+
+    def stop(self, images: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Save what made the loss infinite: the batch and the weights that met it."""
+        path = self.out / (BAD if self.main else f"rank{self.rank}-{BAD}")
+        content = {
+            "epoch": self.epoch, "step": self.step, "loss": float(loss),
+            "images": images.cpu(), "targets": targets.cpu(), "model": self.plain.state_dict(),
+        }  # fmt: skip
+        state.write(content, path)
+        raise NotFinite(
+            f"the loss is {float(loss)} in epoch {self.epoch + 1} at step {self.step}; the batch and the weights "
+            f"are in {path}. A lower --lr, --clip-grad or --precision bf16 may help"
+        )
+
+    def evaluate(self) -> dict:
+        model = self.plain if self.ema is None else self.ema.module
+        with self.accelerator.autocast():
+            scores = asdict(
+                evaluate(model, self.source.evaluate(), len(self.source.class_names), self.device)
+            )
+        line = {name: value for name, value in scores.items() if name not in ("confusion", "loss")}
+        line |= {
+            "epoch": self.epoch - 1,
+            "held_out_loss": scores["loss"],
+            "seconds": round(self.seconds, 2),
+        }
+        self.journal.write(**line)
+        if self.main:
+            tqdm.write(f"epoch {self.epoch}: top-1 {line['top1']:.2f} ± {line['top1_half']:.2f} %")
+        return line
+
+    def save(self) -> None:
+        """Everything the next epoch needs; random states are not among it (see ``begin_epoch``)."""
+        if self.main:
+            state.write(
+                {
+                    "config": self.config.identity(), "epoch": self.epoch, "step": self.step,
+                    "seconds": self.seconds, "model": self.plain.state_dict(),
+                    "optimizer": self.bare.state_dict(),
+                    "ema": None if self.ema is None else self.ema.module.state_dict(),
+                },
+                self.out / state.STATE,
+            )  # fmt: skip
+        self.accelerator.wait_for_everyone()
+
+    def restore(self, saved: dict) -> None:
+        self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]
+        self.plain.load_state_dict(saved["model"])
+        self.bare.load_state_dict(saved["optimizer"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(saved["ema"])
+        state.clear_scratch(self.out)
+        if self.main:
+            tqdm.write(f"{self.out} goes on after epoch {self.epoch} of {self.config.epochs}")
+
+    def export(self, scores: dict) -> None:
+        """The model as ``stvit.load_checkpoint`` and timm read it, with what made it."""
+        if self.main:
+            model: nn.Module = self.plain if self.ema is None else self.ema.module
+            record = {"config": self.config.identity(), "device": str(self.device), **scores}
+            save_checkpoint(model, self.out / "model", record=record)
+        self.accelerator.wait_for_everyone()
+
+
+def train(config: TrainConfig) -> dict:
+    """Train, or go on training, and return the last scores."""
+    trainer = Trainer(config)
+    try:
+        return trainer.run()
+    finally:
+        trainer.accelerator.end_training()
+
+
+def main(argv: list[str] | None = None) -> int:
+    config = from_command_line(argv, prog="python -m stvit.train", description=__doc__)
+    try:
+        scores = train(config)
+    except (NotFinite, ValueError) as error:
+        print(f"error: {error}")
+        return 1
+    print(json.dumps({"out": config.out, **scores}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The parts of ``stvit.train``: configuration, recipes, what is built from them, checkpoints, the journal."""

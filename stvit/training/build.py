@@ -1,0 +1,136 @@
+"""From a configuration to what trains: model, loss, optimizer, schedule."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.data import Mixup
+from timm.loss import SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch import Tensor, nn
+
+from stvit.checkpoints import fill, load_checkpoint, read_state_dict
+from stvit.record import unwrap
+from stvit.reduce.dynamicvit import Decision, ratio_loss
+from stvit.reduced_vit import decisions
+from stvit.training.config import TrainConfig
+
+IMAGE_ARGS = ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
+
+
+def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
+    """The registered model, from seed or from ``config.init``."""
+    if not timm.is_model(config.model):
+        near = ", ".join(timm.list_models(f"*{config.model.split('_')[0]}*")[:6])
+        raise ValueError(
+            f"no model {config.model!r} is registered with timm; {f'near it: {near}' if near else ''}"
+        )
+    args = dict(config.model_args)
+    if config.drop_path:
+        args["drop_path_rate"] = config.drop_path
+    torch.manual_seed(config.seed)
+    model = timm.create_model(config.model, **{**args, "num_classes": num_classes})
+    if config.init:
+        tensors = initial_weights(config.init, num_classes)
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        fitting = {
+            name: value
+            for name, value in tensors.items()
+            if name not in shapes or shapes[name] == value.shape
+        }  # another number of classes keeps its fresh head
+        fill(model, fitting, strict=False, source=config.init)
+    return model
+
+
+def initial_weights(source: str, num_classes: int) -> dict[str, Tensor]:
+    kind, colon, name = source.partition(":")
+    if kind == "timm" and colon:
+        return timm.create_model(name, pretrained=True, num_classes=num_classes).state_dict()
+    return read_state_dict(_file(source))
+
+
+def _file(path: str):
+    from pathlib import Path
+
+    folder = Path(path)
+    return folder / "model.safetensors" if folder.is_dir() else folder
+
+
+class Criterion:
+    """The loss of a batch: classes, a teacher's opinion, and kept tokens where a model decides on them."""
+
+    def __init__(self, config: TrainConfig, num_classes: int, model: nn.Module, device: torch.device):
+        self.config, self.model = config, model
+        self.soft = SoftTargetCrossEntropy()
+        self.mixup = None
+        if config.mixup or config.cutmix:
+            self.mixup = Mixup(
+                config.mixup, config.cutmix, label_smoothing=config.smoothing, num_classes=num_classes
+            )
+        self.teacher = load_teacher(config, num_classes, device) if config.distill_from else None
+        self.decides = any(isinstance(module, Decision) for module in model.modules())
+
+    def __call__(self, forward, images: Tensor, targets: Tensor) -> Tensor:
+        config = self.config
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
+        with decisions(unwrap(self.model)) if self.decides else nullcontext() as kept:
+            logits = forward(images)
+        if targets.ndim == 2:
+            loss = self.soft(logits, targets)
+        else:
+            loss = F.cross_entropy(logits, targets, label_smoothing=config.smoothing)
+        if self.teacher is not None:
+            loss = torch.lerp(loss, self.distillation(logits, images), config.distill_weight)
+        if kept:
+            rate = next(m.keep_rate for m in self.model.modules() if hasattr(m, "keep_rate"))
+            loss = loss + config.ratio_weight * ratio_loss(kept, rate)
+        return loss
+
+    def distillation(self, logits: Tensor, images: Tensor) -> Tensor:
+        """KL(teacher ‖ student) at a temperature, times its square, so that gradients keep their size."""
+        t = self.config.distill_temperature
+        with torch.no_grad():
+            opinion = (self.teacher(images) / t).log_softmax(-1)
+        student = (logits / t).log_softmax(-1)
+        return F.kl_div(student, opinion, reduction="batchmean", log_target=True) * t**2
+
+
+def load_teacher(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:
+    kind, colon, name = config.distill_from.partition(":")
+    if kind == "timm" and colon:
+        teacher = timm.create_model(name, pretrained=True, num_classes=num_classes)
+    else:
+        teacher = load_checkpoint(config.distill_from)
+    if getattr(teacher, "num_classes", num_classes) != num_classes:
+        raise ValueError(f"the teacher tells {teacher.num_classes} classes apart, the data has {num_classes}")
+    return teacher.eval().requires_grad_(False).to(device)
+
+
+def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    return create_optimizer_v2(
+        model,
+        opt=config.opt,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        layer_decay=config.layer_decay or None,
+    )
+
+
+def build_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int):
+    """timm's schedule by update; warm-up may be a part of an epoch."""
+    schedule, _ = create_scheduler_v2(
+        optimizer,
+        sched=config.sched,
+        num_epochs=config.epochs,
+        warmup_epochs=config.warmup_epochs,
+        warmup_lr=config.warmup_lr,
+        min_lr=config.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=steps,
+    )
+    return schedule

@@ -1,0 +1,144 @@
+"""One flat configuration; its fields carry their help, and the command line is made from them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import typing
+from dataclasses import dataclass, field
+
+from stvit.training.recipes import RECIPES
+
+
+def option(default, help: str):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class TrainConfig:
+    """What decides a training. A recipe gives defaults; what the command line names goes before it."""
+
+    recipe: str = option("micro", f"defaults to start from: {', '.join(RECIPES)}")
+    model: str = option("stvit_deit_tiny_patch16_224", "any model registered with timm")
+    model_args: dict = field(
+        default_factory=dict, metadata={"help": "its arguments, as name=value or JSON (depth=6 num_semantic_tokens=9)"}
+    )
+    init: str = option("", "start from weights: timm:NAME, or a checkpoint's path")
+
+    data: str = option(
+        "scenes", "scenes, a folder with train/ and validation/, or a source of timm's (hfds/…, wds/…)"
+    )
+    image_size: int = option(224, "height and width of the images")
+    train_images: int = option(0, "use this many training images (0: all; scenes: 32768)")
+    eval_images: int = option(0, "use this many images to evaluate (0: all; scenes: 4096)")
+    data_seed: int = option(0, "which scenes; not the order, which follows from seed")
+    workers: int = option(4, "processes that load images")
+    cache: str = option("", "folder that keeps scenes between runs")
+
+    epochs: int = option(300, "passes over the training images")
+    batch_size: int = option(1024, "images in a step, over all processes together")
+    opt: str = option("adamw", "timm's name of the optimizer")
+    lr: float = option(1e-3, "highest learning rate, at this batch size")
+    weight_decay: float = option(0.05, "of weights, not of norms, biases and what the model excepts")
+    layer_decay: float = option(0.0, "factor of the learning rate from layer to layer downwards (0: none)")
+    clip_grad: float = option(0.0, "largest norm of the gradient (0: any)")
+    sched: str = option("cosine", "timm's name of the schedule")
+    warmup_epochs: float = option(5.0, "epochs of linear warm-up")
+    warmup_lr: float = option(1e-6, "learning rate at its beginning")
+    min_lr: float = option(1e-5, "learning rate at the end")
+    drop_path: float = option(0.0, "stochastic depth")
+
+    smoothing: float = option(0.0, "label smoothing")
+    mixup: float = option(0.0, "alpha of mixup (0: none)")
+    cutmix: float = option(0.0, "alpha of cutmix (0: none)")
+    color_jitter: float = option(0.0, "strength of colour jitter where there is no auto-augmentation")
+    auto_augment: str = option("", "timm's auto-augmentation, such as rand-m9-mstd0.5-inc1")
+    reprob: float = option(0.0, "probability of random erasing")
+    ema_decay: float = option(0.0, "decay of the averaged weights, which are then evaluated (0: none)")
+
+    distill_from: str = option("", "the dense teacher: timm:NAME, or the folder of a checkpoint")
+    distill_weight: float = option(0.5, "share of the loss that is the teacher's")
+    distill_temperature: float = option(1.0, "softens teacher and student")
+    keep_rate: float = option(
+        0.0, "keep rate at the end of a schedule from 1 (0: the model's own throughout)"
+    )
+    keep_rate_start: float = option(0.0, "epoch at which that schedule starts")
+    keep_rate_epochs: float = option(100.0, "epochs that it takes")
+    ratio_weight: float = option(2.0, "weight of the keep-ratio loss where a model takes keep decisions")
+
+    seed: int = option(0, "of initial weights, order, augmentation and dropout")
+    precision: str = option("no", "mixed precision: no, bf16 or fp16")
+    device: str = option("auto", "auto, or cpu where there is a GPU too")
+    threads: int = option(0, "threads of a process (0: as torch has it)")
+    log_every: int = option(50, "steps between lines of the journal")
+    eval_every: int = option(1, "epochs between evaluations")
+    out: str = option("runs/train", "folder of checkpoints and journal; a run that is there resumes")
+    restart: bool = option(False, "begin anew where a run is there")
+
+    @classmethod
+    def of(cls, **given) -> TrainConfig:
+        """A recipe's values under those that are ``given``; ``model_args`` are merged."""
+        unknown = set(given) - {f.name for f in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown option {sorted(unknown)[0]!r}")
+        recipe = given.get("recipe", cls.recipe)
+        if recipe not in RECIPES:
+            raise ValueError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
+        values = {**RECIPES[recipe], **given}
+        values["model_args"] = {**RECIPES[recipe].get("model_args", {}), **given.get("model_args", {})}
+        return cls(**values)
+
+    def identity(self) -> dict:
+        """What decides the outcome: all but where it is kept and how fast it is made."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ELSEWHERE}
+
+    def address(self) -> str:
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+ELSEWHERE = ("recipe", "workers", "cache", "device", "threads", "out", "restart")
+
+
+def parser(**kwargs) -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+    kinds = typing.get_type_hints(TrainConfig)
+    for f in dataclasses.fields(TrainConfig):
+        flag, text = f"--{f.name.replace('_', '-')}", f.metadata["help"]
+        common = dict(dest=f.name, default=argparse.SUPPRESS)
+        if f.name == "model_args":
+            result.add_argument(flag, nargs="+", metavar="NAME=VALUE", help=text, **common)
+        elif kinds[f.name] is bool:
+            result.add_argument(flag, action="store_true", help=text, **common)
+        else:
+            shown = "" if f.default == "" else f" ({f.default})"
+            result.add_argument(flag, type=kinds[f.name], metavar=f.name.upper(), help=text + shown, **common)
+    return result
+
+
+def from_command_line(argv: list[str] | None = None, **kwargs) -> TrainConfig:
+    arguments = parser(**kwargs)
+    given = vars(arguments.parse_args(argv))
+    try:
+        if "model_args" in given:
+            given["model_args"] = pairs(given["model_args"])
+        return TrainConfig.of(**given)
+    except ValueError as error:
+        arguments.error(str(error))
+
+
+def pairs(words: list[str]) -> dict:
+    """``name=value`` words, or one JSON object, as a dict; values are JSON where they can be."""
+    if len(words) == 1 and words[0].lstrip().startswith("{"):
+        return json.loads(words[0])
+    result = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"model arguments are name=value, which {word!r} is not")
+        try:
+            result[name] = json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
+        except json.JSONDecodeError:
+            result[name] = value
+    return result

@@ -1,0 +1,66 @@
+"""What a run tells: one JSON object a line, and the curves as a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+LOG, CURVES = "log.jsonl", "curves.png"
+
+
+class Journal:
+    """``log.jsonl`` in a folder. A run that resumes drops the lines that it will write again."""
+
+    def __init__(self, folder: Path, epoch: int = 0, enabled: bool = True):
+        self.path, self.enabled = folder / LOG, enabled
+        if not enabled:
+            return
+        kept = [line for line in read(self.path) if line["epoch"] < epoch]
+        scratch = folder / f".saving-{os.getpid()}-{LOG}"
+        scratch.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(scratch, self.path)
+
+    def write(self, **values) -> None:
+        if self.enabled:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+
+    def draw(self) -> Path | None:
+        return draw(self.path.parent) if self.enabled else None
+
+
+def read(path: Path) -> list[dict]:
+    """The whole lines; a line that a killed run did not finish is none."""
+    lines = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return lines
+
+
+def draw(folder: Path) -> Path:
+    """Loss by step, and accuracy by epoch, as ``curves.png``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = read(folder / LOG)
+    steps = [line for line in lines if "loss" in line]
+    epochs = [line for line in lines if "top1" in line]
+    fig = Figure(figsize=(7, 2.6), layout="constrained")
+    FigureCanvasAgg(fig)
+    left, right = fig.subplots(1, 2)
+    left.plot([line["step"] for line in steps], [line["loss"] for line in steps], color="#0072B2")
+    left.set(xlabel="step", ylabel="training loss")
+    right.plot(
+        [line["epoch"] + 1 for line in epochs], [line["top1"] for line in epochs], "o-", color="#D55E00"
+    )
+    right.set(xlabel="epoch", ylabel="top-1 (%)")
+    for ax in (left, right):
+        ax.grid(color="#e3e3e3", lw=0.5)
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.savefig(folder / CURVES, dpi=150)
+    return folder / CURVES

@@ -1,0 +1,31 @@
+"""Recipes as data: what the papers' authors trained with, and what a CPU can train.
+
+DeiT's and Swin's are those of their papers at a batch of 1,024 (learning rates are proportional to the
+batch: 5e-4 at 512). STViT follows the one of its trunk, without distillation, for 300 epochs.
+"""
+
+from __future__ import annotations
+
+AUGMENTATION = dict(
+    smoothing=0.1, mixup=0.8, cutmix=1.0, auto_augment="rand-m9-mstd0.5-inc1", reprob=0.25, color_jitter=0.4
+)  # fmt: skip
+
+RECIPES: dict[str, dict] = {
+    "deit": dict(
+        epochs=300, batch_size=1024, opt="adamw", lr=1e-3, weight_decay=0.05, sched="cosine",
+        warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5, drop_path=0.1, ema_decay=0.99996, **AUGMENTATION,
+    ),
+    "swin": dict(
+        epochs=300, batch_size=1024, opt="adamw", lr=1e-3, weight_decay=0.05, sched="cosine",
+        warmup_epochs=20, warmup_lr=5e-7, min_lr=5e-6, clip_grad=5.0, drop_path=0.2, **AUGMENTATION,
+    ),
+    "finetune": dict(
+        epochs=30, batch_size=1024, opt="adamw", lr=2e-5, weight_decay=1e-8, sched="cosine",
+        warmup_epochs=0, min_lr=1e-6, drop_path=0.1, ema_decay=0.9999, **AUGMENTATION,
+    ),
+    "micro": dict(
+        model_args=dict(img_size=48, patch_size=6, embed_dim=64, depth=6, num_heads=4, mlp_ratio=3),
+        image_size=48, epochs=4, batch_size=32, opt="muon", lr=0.02, weight_decay=0.05,
+        warmup_epochs=0.2, warmup_lr=1e-4, min_lr=1e-4, train_images=32768, eval_images=4096, workers=0,
+    ),
+}  # fmt: skip

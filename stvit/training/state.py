@@ -1,0 +1,44 @@
+"""A training's state on disk: written whole or not at all, and found again by the same command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from stvit.training.config import TrainConfig
+
+STATE = "last.pt"
+
+
+def write(state: dict, path: Path) -> None:
+    """A file that is either the old one or the new one, whenever the machine stops."""
+    scratch = path.with_name(f".saving-{os.getpid()}-{path.name}")
+    with scratch.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def read(folder: Path, config: TrainConfig) -> dict | None:
+    """The state of the run in ``folder``; None if there is none. Another run's state is an error."""
+    path = folder / STATE
+    if config.restart or not path.exists():
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    mine, there = config.identity(), state["config"]
+    changed = sorted(name for name in mine | there if mine.get(name) != there.get(name))
+    if changed:
+        listed = "; ".join(f"{name} was {there.get(name)!r}, is {mine.get(name)!r}" for name in changed)
+        raise ValueError(
+            f"{folder} holds a run with other options ({listed}); name another --out, or --restart to replace it"
+        )
+    return state
+
+
+def clear_scratch(folder: Path) -> None:
+    """What a killed run was writing."""
+    for leftover in folder.glob(".saving-*"):
+        leftover.unlink(missing_ok=True)
