@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class Problem:
         return rate(self.K, self.d, self.Delta)
 
 
+@lru_cache(maxsize=8)
 def centers(K: int, d: int, gamma: float = 0.0) -> np.ndarray:
     """K unit vectors in R^d with ⟨μ_i, μ_j⟩ = γ for all i ≠ j.
 
@@ -61,8 +63,12 @@ def centers(K: int, d: int, gamma: float = 0.0) -> np.ndarray:
     if d < rank:
         reason = "K > d + 1 never fits" if d + 1 < K else "K = d + 1 needs γ = −1/(K−1)"
         raise ValueError(f"K={K} equicorrelated centers do not exist in d={d} dimensions: {reason}")
-    if gamma == 0:
-        return np.eye(K, d)
+    mu = np.eye(K, d) if gamma == 0 else _from_gram(K, d, gamma, rank)
+    mu.setflags(write=False)  # it is shared by every problem that asks for it
+    return mu
+
+
+def _from_gram(K: int, d: int, gamma: float, rank: int) -> np.ndarray:
     values, vectors = np.linalg.eigh((1 - gamma) * np.eye(K) + gamma * np.ones((K, K)))
     mu = np.zeros((K, d))
     mu[:, :rank] = (vectors * np.sqrt(np.clip(values, 0, None)))[:, K - rank :]

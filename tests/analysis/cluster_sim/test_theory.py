@@ -125,6 +125,19 @@ def test_slopes_of_the_closed_form():
     assert found == pytest.approx([1.955, 2.018, 1.864, 1.725, 1.011], abs=5e-4)
 
 
+@pytest.mark.parametrize("d", [1024, 16384])
+def test_tokens_needed_for_the_cosine_and_for_the_norm_rate(d):
+    """E13: noise meets the rate x at n = σ²e^v dΔ/(2 log dK) in the cosine, e^v(σdΔ/log dK)² in the norm."""
+    p, log = cs.problem(16, d, math.pi / 4, 1.0), math.log(16 * d)
+    ev = math.exp(p.v)
+    n_cosine, n_norm = ev * d * p.Delta / (2 * log), ev * (d * p.Delta / log) ** 2
+    far = cs.expected_defect(p.q, p.mu, p.lam, 1.0, 1e300)
+    assert (cs.expected_defect(p.q, p.mu, p.lam, 1.0, n_cosine) - far) / p.x == pytest.approx(1, rel=0.05)
+    noise = math.sqrt(theory.total_variance(p.q, p.mu, p.lam, 1.0, n_norm))
+    assert noise / p.x == pytest.approx(1, rel=0.05)
+    assert n_cosine < d < n_norm  # "n ≫ d" is more than the one needs and less than the other
+
+
 def test_defect_keeps_its_digits():
     target = np.array([1.0, 0.0])
     tilted = np.array([math.cos(1e-9), math.sin(1e-9)])
