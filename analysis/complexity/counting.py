@@ -8,9 +8,13 @@ run on the meta device, where no weights and no activations exist; where that fa
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
+import re
 import warnings
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -36,9 +40,10 @@ class Count(NamedTuple):
     ignored: dict[str, int]  # calls of operators that count nothing
     torch_total: int  # torch's FlopCounterMode ÷ 2: matrix products and convolutions alone
 
-    def inside(self, name: str) -> int:
-        """What all modules called ``name`` cost, wherever they are."""
-        return sum(flops for path, flops in self.modules.items() if path.split(".")[-1] == name)
+    def reductions(self) -> int:
+        """What the token reductions within the blocks cost themselves."""
+        inside = re.compile(r"blocks\.\d+\.reduction")
+        return sum(flops for path, flops in self.modules.items() if inside.fullmatch(path))
 
 
 def attention_flops(inputs: list[Any], outputs: list[Any]) -> Counter:
@@ -177,10 +182,12 @@ def _from_torchvision(name: str, dense: bool = False, **options) -> nn.Module:
 
 
 class Registry:
-    """Counts by ``Build``, each made once."""
+    """Counts by ``Build``, each made once; many at a time by several processes."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, Count | str] = {}
+    def __init__(self, builds: Iterable[Build] = ()) -> None:
+        wanted = {repr(build): build for build in builds}
+        plain = [build._replace(options=dict(build.options)) for build in wanted.values()]  # can be pickled
+        self._known = dict(zip(wanted, count_all(plain), strict=True))
 
     def count(self, build: Build) -> Count | str:
         """The count, or in words why there is none."""
@@ -188,6 +195,18 @@ class Registry:
         if key not in self._known:
             self._known[key] = count_build(build)
         return self._known[key]
+
+
+def count_all(builds: list[Build]) -> list[Count | str]:
+    workers = min(os.cpu_count() or 1, len(builds) // 8)  # each one imports torch first
+    if workers < 2:
+        return [count_build(build) for build in builds]
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        return list(pool.map(count_build, builds))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def count_build(build: Build) -> Count | str:

@@ -38,14 +38,14 @@ def rows(count: bool = False) -> list[dict[str, Any]]:
     the papers' figures: it stands in the columns named so.
     """
     known = readings()
-    counter = _counter() if count else None
+    counter = _counter(known) if count else None
     return [_row(cell, known.get(cell[:4]), counter) for cell in cells()]
 
 
-def _counter():
+def _counter(known: dict[tuple[str, ...], Reading]):
     from analysis.complexity.counting import Registry
 
-    return Registry()
+    return Registry(reading.build for reading in known.values() if reading.build is not None)
 
 
 def _row(cell: Cell, reading: Reading | None, counter) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _counted(reading: Reading, counter) -> dict[str, Any]:
     found = counter.count(reading.build)
     if isinstance(found, str):
         return {"reason": found}
-    apart = found.inside("reduction")
+    apart = found.reductions()
     return {
         "counted": (found.total - apart) / 1e9,
         "counted_flops": found.total - apart,

@@ -51,8 +51,9 @@ def cell_table(number: str, rows: list[dict[str, Any]], count: bool) -> str:
     title = f"Table {number}" if number.isdigit() else number
     marks = {text: chr(97 + i) for i, text in enumerate(dict.fromkeys(row["reading"] for row in rows))}
     head = ["model", "setting", "printed", "closed form", *(["counted", "torch ÷ 2"] if count else [])]
-    head += ["residual %", "verdict", "reading"]
-    lines = [_cell_line(row, marks[row["reading"]], count) for row in rows]
+    apart = any(row["closed_form_reduction_flops"] for row in rows)
+    head += [*(["reduction"] if apart else []), "residual %", "verdict", "reading"]
+    lines = [_cell_line(row, marks[row["reading"]], count, apart) for row in rows]
     aligned = ("left", "left", *("right",) * (len(head) - 4), "left", "left")
     body = tabulate(lines, head, tablefmt="simple", disable_numparse=True, colalign=aligned)
     notes = [_wrapped(f"({mark}) {text}") for text, mark in marks.items()]
@@ -62,11 +63,12 @@ def cell_table(number: str, rows: list[dict[str, Any]], count: bool) -> str:
     return "\n".join([title, body, *notes, *(_wrapped(f"not counted: {reason}") for reason in reasons)])
 
 
-def _cell_line(row: dict[str, Any], mark: str, count: bool) -> list[str]:
+def _cell_line(row: dict[str, Any], mark: str, count: bool, apart: bool) -> list[str]:
+    reduction = [giga(row["closed_form_reduction_flops"])] if apart else []
     counted = [giga(row["counted_flops"]), giga(row["torch_flops"])] if count else []
     residual = "" if row["residual_percent"] is None else f"{row['residual_percent']:+.3f}"
     start = [row["model"], row["setting"], row["printed_text"], giga(row["closed_form_flops"])]
-    return [*start, *counted, residual, row["verdict"], f"({mark})"]
+    return [*start, *counted, *reduction, residual, row["verdict"], f"({mark})"]
 
 
 def giga(flops: int | None, digits: int = 4) -> str:

@@ -1,14 +1,13 @@
 """The closed forms: terms add up, blocks follow the papers' equations, corrected formulas equal the terms."""
 
-import math
-
 import pytest
 import sympy
 
 from analysis.complexity import appendix
-from analysis.complexity.closed_global import deit, kept_after, lvvit, squarest, stgm, stvit_deit, window_of
-from analysis.complexity.closed_local import SWIN, stvit_swin, swin, swin_own_counter
-from analysis.complexity.closed_recovery import stvit_r_swin, without_units
+from analysis.complexity.closed_global import deit, lvvit, squarest, stgm, stvit_deit, window_of
+from analysis.complexity.closed_local import SWIN, swin, swin_own_counter
+from analysis.complexity.closed_reduced import bat, dynamic_vit, evit, kept, reduced_lvvit, reduced_vit
+from analysis.complexity.closed_semantic import stvit_r_swin, stvit_swin, stvit_video_swin, without_units
 from analysis.complexity.formulas import KINDS, Term, block, ffn, products, projections
 from analysis.complexity.readings import readings
 
@@ -80,14 +79,23 @@ def test_a_class_token_is_one_token_more_in_every_block():
     assert gained == 12 * (products(197, 197, C) - products(196, 196, C))
 
 
-def test_keeping_all_tokens_is_the_dense_model():
-    assert lvvit(keep_rate=1.0, extra=0, reduce_at=(5, 9, 13)) == lvvit()
-    assert kept_after(10, 0.7, 0) == 7  # and not 8, which 0.7 · 10 in binary would give
-    tokens, kept = 196, []
-    for _ in range(3):
-        tokens = kept_after(tokens, 0.7, 1)
-        kept.append(tokens)
-    assert kept == [139, 99, 71]
+def test_keeping_all_tokens_costs_what_the_dense_model_costs():
+    for method in ("evit", "bat"):
+        cost = reduced_vit(192, method, keep_rate=1.0)
+        assert cost.total - cost.by("part").get("reduction", 0) == deit(192).total
+        cost = reduced_lvvit(method=method, keep_rate=1.0)
+        assert cost.total - cost.by("part").get("reduction", 0) == lvvit().total
+    assert dynamic_vit(192, 1.0).total == deit(192).total
+
+
+def test_counts_of_tokens_that_stay():
+    assert kept(10, 0.7) == 7  # and not 8, which 0.7 · 10 in binary would give
+    for method in (evit, bat):
+        tokens, left = 196, []
+        for _ in range(3):
+            tokens = method(tokens, 384, keep_rate=0.7).tokens
+            left.append(tokens)
+        assert left == [139, 99, 71]
 
 
 def test_semantic_grids_and_windows():
@@ -124,29 +132,38 @@ def test_swin_totals(name):
 
 
 def test_local_models_come_out_at_four_decimals():
-    apart = {"apart": (True, True)}
+    """With norms counted as the authors' program has them, apart for queries and keys."""
+    apart = {"apart": (True, True), "pooling": "max"}
     table_2 = {
         "tiny": "2 3.1416@1 2.9912 3.4325 4.0570",
         "small": "10 5.9491@8 5.9448 6.5300 7.3586",
         "base": "10 10.4835@8 10.4751 11.5097 12.9704",
     }
+    options = {**apart, "once": False, "bn_training": True}
     for size, text in table_2.items():
         base, moved, *others = text.split()
         value, at = moved.split("@")
-        assert f"{stvit_swin(*SWIN[size], int(at), 3, pooling='max', **apart).total / 1e9:.4f}" == value
+        assert f"{stvit_swin(*SWIN[size], int(at), 3, **options).total / 1e9:.4f}" == value
         for w, value in zip((2, 3, 4), others, strict=True):
-            assert f"{stvit_swin(*SWIN[size], int(base), w, pooling='max', **apart).total / 1e9:.4f}" == value
+            assert f"{stvit_swin(*SWIN[size], int(base), w, **options).total / 1e9:.4f}" == value
     for size, values in (("small", "5.8263 134.4612 34.3654"), ("base", "10.2641 232.6086 59.5577")):
         image, large, middle = values.split()
-        assert f"{stvit_r_swin(*SWIN[size], **apart).total / 1e9:.4f}" == image
+        assert f"{stvit_r_swin(*SWIN[size], **options).total / 1e9:.4f}" == image
         for grid, value in (((200, 334), large), ((128, 128), middle)):
-            cost = stvit_r_swin(*SWIN[size], grid=grid, dense=True, bn_training=False, **apart)
+            cost = stvit_r_swin(*SWIN[size], grid=grid, dense=True, bordered=True, **apart)
             assert f"{cost.total / 1e9:.4f}" == value
-    assert f"{without_units(*SWIN['small'], base=5).total / 1e9:.4f}" == "5.5541"
+    assert f"{without_units(*SWIN['small'], base=5, apart=(True, True)).total / 1e9:.4f}" == "5.5541"
+    for size, base, value in (("tiny", 2, "64.3658"), ("small", 10, "120.5331")):
+        assert f"{stvit_video_swin(*SWIN[size], base, apart=(True, False)).total / 1e9:.4f}" == value
 
 
-def test_a_recovery_layer_is_a_reversed_generation():
-    """Its queries are the image tokens, its keys the semantic ones; the products are the same."""
+def test_keys_projected_once_cost_less_than_window_by_window():
+    once, each = (stvit_swin(*SWIN["small"], 10, once=once).by("part") for once in (True, False))
+    assert once.pop("STGM 1") < each.pop("STGM 1") and once == each
+
+
+def test_a_recovery_layer_costs_its_ffn_on_all_image_tokens():
     parts = stvit_r_swin(*SWIN["small"]).by("part")
-    assert math.isclose(parts["recovery"], 3 * 421e6, rel_tol=0.05)
-    assert {"STGM 1", "STGM 2", "semantic", "recovery"} <= set(parts)
+    N, S, C = 196, 36, 384
+    layer = projections(N, S, C) + products(N, S, C) + ffn(N, C) + 5 * C * (2 * N + S)
+    assert parts["recovery"] == 3 * layer

@@ -7,7 +7,8 @@ import torch
 import stvit  # noqa: F401  registers its models
 from analysis.complexity import sweep, whatif
 from analysis.complexity.closed_global import deit, stvit_deit
-from analysis.complexity.readings import readings
+from analysis.complexity.counting import count, create
+from analysis.complexity.readings import Build, readings
 from analysis.complexity.whatif import BadInput, Request, closed_form
 
 SMALL = "stvit_deit_small_patch16_224"
@@ -106,7 +107,24 @@ def test_requests_that_cannot_be_met_say_what_would_fit(request_, words):
 
 def test_models_beyond_the_closed_forms_are_left_to_counting():
     assert closed_form(Request("resnet50")) is None
-    assert closed_form(Request("stvit_swin_small_patch4_window7_224", (448, 448))) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("stvit_swin_tiny_patch4_window7_224", (224, 224)),
+        ("stvit_swin_tiny_patch4_window7_224", (256, 320)),
+        ("stvit_r_swin_small_patch4_window7_224", (224, 224)),
+        ("stvit_r_swin_small_patch4_window7_224", (384, 448)),
+        ("bat_deit_tiny_patch16_224", (224, 224)),
+        ("dynamicvit_deit_tiny_patch16_224", (224, 224)),
+        ("evit_lvvit_small_patch16_224", (224, 224)),
+        ("stvit_lvvit_small_patch16_224", (224, 224)),
+    ],
+    ids=str,
+)
+def test_registered_models_cost_what_the_answer_says(name, size):
+    assert count(create(Build(name)), (1, 3, *size)).total == closed_form(Request(name, size)).total
 
 
 @pytest.mark.parametrize(
