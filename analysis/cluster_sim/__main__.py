@@ -165,6 +165,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with threadpool_limits(1):  # the work is spread over cells; a second level of threads only costs
             return run(args)
+    except KeyboardInterrupt:
+        p.exit(130, f"{p.prog}: stopped; with --full the same command goes on from here\n")
     except ValueError as error:
         p.exit(2, f"{p.prog}: {error}\n")
 
