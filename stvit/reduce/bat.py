@@ -41,6 +41,7 @@ class BAT(Reduction):
     clusters, pairs: their numbers, which the paper does not print; a fraction is one of the tokens
         that go on, and short sequences get fewer. K is what is left, new tokens + pairs − clusters:
         by default there is one pair less than clusters, and K = ⌈keep_rate · N⌉
+    neighbors: density (Eq. 6) over that many nearest tokens, itself included; None: over all, as printed
     features: by what tokens are compared: themselves, as the text has it, or their keys averaged over
         heads, which costs one part in ``heads`` of it
     merger: what becomes of the inattentive tokens, one of ``MERGERS``; None drops them
@@ -56,6 +57,7 @@ class BAT(Reduction):
         clusters: int | float = 0.1,
         pairs: int | float | None = None,
         merger: str | None = "density_peaks",
+        neighbors: int | None = None,
         features: str = "tokens",
         fuse_token: bool = False,
     ):
@@ -65,9 +67,9 @@ class BAT(Reduction):
         if features not in FEATURES:
             raise ValueError(f"unknown features {features!r}; choose one of {', '.join(FEATURES)}")
         self.keep_rate, self.clusters, self.pairs = check_rate(keep_rate), clusters, pairs
-        self.features = features
+        self.features, self.neighbors = features, neighbors
         self.merger_name, self.fuse_token = merger, fuse_token
-        self.merger = None if merger is None else MERGERS[merger](dim, clusters)
+        self.merger = None if merger is None else MERGERS[merger](dim, clusters, neighbors)
 
     def counts(self, total: int) -> Counts | None:
         """How ``total`` image tokens are split; None where all of them stay."""
@@ -119,7 +121,8 @@ class BAT(Reduction):
     def extra_repr(self) -> str:
         return (
             f"keep_rate={self.keep_rate}, clusters={self.clusters}, pairs={self.pairs}, "
-            f"merger={self.merger_name!r}, features={self.features!r}, fuse_token={self.fuse_token}"
+            f"merger={self.merger_name!r}, neighbors={self.neighbors}, features={self.features!r}, "
+            f"fuse_token={self.fuse_token}"
         )
 
 

@@ -15,8 +15,9 @@ from stvit.reduce.density import density_peaks, k_means
 
 
 class Merger(nn.Module):
-    def __init__(self, dim: int, clusters: int | None = None):
+    def __init__(self, dim: int, clusters: int | float | None = None, neighbors: int | None = None):
         super().__init__()
+        self.neighbors = neighbors
 
     def forward(self, z: Tensor, importance: Tensor, place: Tensor, clusters: int) -> Tensor:
         """(B, N, C), (B, N), (B, N) → (B, M, N)."""
@@ -27,7 +28,7 @@ class DensityPeaks(Merger):
     """Density-peak clusters (Eqs. 6-7), their tokens weighted by importance (Eq. 8)."""
 
     def forward(self, z: Tensor, importance: Tensor, place: Tensor, clusters: int) -> Tensor:
-        _, label = density_peaks(z, clusters)
+        _, label = density_peaks(z, clusters, self.neighbors)
         return weighted_members(label, importance, clusters)
 
 
@@ -79,8 +80,8 @@ class SpatialPool(AveragePool):
 class Learned(Merger):
     """Weights from a small network: logits for each new token at each old one, softmax over the old."""
 
-    def __init__(self, dim: int, clusters: int | None = None):
-        super().__init__(dim, clusters)
+    def __init__(self, dim: int, clusters: int | float | None = None, neighbors: int | None = None):
+        super().__init__(dim, clusters, neighbors)
         if not isinstance(clusters, int):
             raise ValueError(
                 f"{type(self).__name__} has weights for each new token: give clusters as a whole number, "
