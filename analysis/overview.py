@@ -26,8 +26,9 @@ def compute(tokens: int = 16):
     dense = timm.create_model(DENSE, class_token=False, global_pool="avg", fc_norm=False)
     sparse = timm.create_model(SPARSE, num_semantic_tokens=tokens)
     images = torch.zeros(1, 3, 224, 224)
-    parts = {"patches": ["patch_embed"], "pooling": ["initial"], "head": ["norm", "head"]}
-    parts |= {str(i + 1): [f"blocks.{i}"] for i in range(len(sparse.blocks))}
+    layers = [(str(i + 1), [f"blocks.{i}"]) for i in range(len(sparse.blocks))]
+    layers.insert(sparse.stgm.start, ("pooling", ["initial"]))
+    parts = dict([("patches", ["patch_embed"]), *layers, ("head", ["norm", "head"])])
     rows = []
     for name, model in (("dense", dense), ("stvit", sparse)):
         counts = layer_flops(model.eval(), images)
@@ -127,7 +128,6 @@ def _windows(grid):
 
 def _draw_costs(ax, frame) -> None:
     order = list(dict.fromkeys(frame.part))
-    order = ["patches", *[part for part in order if part.isdigit()][:4], "pooling", *order[7:], "head"]
     names = {"dense": "DeiT-S", "stvit": "STViT-DeiT-S, 16 tokens"}
     for shift, (model, rows) in zip((-0.2, 0.2), frame.groupby("model", sort=False), strict=True):
         flops = rows.set_index("part").flops.reindex(order) / 1e6
@@ -162,7 +162,9 @@ def report(out: Path | None = None) -> None:
             alt="An image cut into 196 patches, the 16 windows that semantic tokens are pooled from, the 16 tokens "
             "that remain, and bars of the cost of each layer for DeiT-S and STViT-DeiT-S",
         )
-        r.table("layers", frame, "Multiply-adds of each part, counted by fvcore with attention included.")
+        wide = frame.pivot(index="part", columns="model", values="flops").reindex(frame.part.unique())
+        wide = wide.rename(columns={"dense": "DeiT-S", "stvit": "STViT-DeiT-S"}).reset_index()
+        r.table("layers", wide, "Multiply-adds of each part, counted by fvcore with attention included.")
 
 
 def main(argv: list[str] | None = None) -> int:

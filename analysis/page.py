@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import re
 from pathlib import Path
 
 from analysis.results import RESULTS
@@ -45,7 +46,8 @@ def _ready(block: dict, folder: Path) -> dict:
     if block["kind"] == "table":
         return {**block, **_table(folder / f"{block['name']}.csv", block["digits"]), "folder": folder.name}
     if block["kind"] == "figure":
-        return {**block, "source": _data_uri(folder / block["name"]), "folder": folder.name}
+        stem = folder / block["name"]
+        return {**block, "source": _data_uri(stem), "width": _width(stem), "folder": folder.name}
     return block
 
 
@@ -85,6 +87,12 @@ def _data_uri(stem: Path) -> str:
     svg = stem.with_suffix(".svg")
     path, kind = (svg, "svg+xml") if svg.stat().st_size <= LARGEST_SVG else (stem.with_suffix(".png"), "png")
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _width(stem: Path) -> int:
+    """Points on the page: a quarter wider than on paper, where 7-point text is too small for a screen."""
+    match = re.search(r'<svg[^>]*\bwidth="([\d.]+)pt"', stem.with_suffix(".svg").read_text(encoding="utf-8"))
+    return round(1.25 * float(match[1]))
 
 
 if __name__ == "__main__":
