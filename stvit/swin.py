@@ -45,12 +45,14 @@ class WindowAttention(TimmWindowAttention):
 
     def bias(self, labels: Tensor | None, count: int, dtype: torch.dtype) -> Tensor:
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]  # (w²·w², heads)
-        bias = bias.unflatten(0, (self.window_area, -1)).permute(2, 0, 1).to(dtype)  # (heads, w², w²)
+        bias = bias.unflatten(0, (self.window_area, -1)).permute(2, 0, 1).to(dtype).contiguous()
         if labels is None:
-            return bias[None]
+            return bias[None]  # (1, heads, w², w²)
         hidden = ~same_region(labels)[:, None]  # (windows, 1, w², w²)
-        bias = torch.where(hidden, -torch.inf, bias)  # (windows, heads, w², w²)
-        return bias.repeat(count // bias.shape[0], 1, 1, 1)  # (B·windows, heads, w², w²)
+        mask = torch.zeros(hidden.shape, dtype=dtype, device=bias.device).masked_fill(hidden, -torch.inf)
+        bias = mask + bias  # (windows, heads, w², w²)
+        images = count // bias.shape[0]
+        return bias.expand(images, *bias.shape).flatten(0, 1)  # (B·windows, heads, w², w²)
 
 
 class WindowBlock(SwinTransformerBlock):
@@ -129,7 +131,8 @@ class ConvStem(nn.Module):
         bottom, right = padding(images.shape[2:], self.patch_size)
         if bottom or right:
             images = F.pad(images, (0, right, 0, bottom))
-        x = self.proj(images)  # (B, C, H, W)
+        # channels last is how the tokens go on, and how a CPU convolves few channels faster
+        x = self.proj(images.contiguous(memory_format=torch.channels_last))  # (B, C, H, W)
         return x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
 
     def dynamic_feat_size(self, img_size: Grid) -> Grid:
