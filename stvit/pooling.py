@@ -141,6 +141,7 @@ class OverlapPooling(Pooling):
 
     @staticmethod
     def _kernel(size: int, parts: int) -> tuple[int, int]:
+        size = int(size)  # a tracer hands in a tensor
         stride = max(1, min(round(size / 7), (size - 1) // max(parts - 1, 1)))
         return size - stride * (parts - 1), stride
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import typing
 from dataclasses import dataclass, field
@@ -94,8 +93,12 @@ class TrainConfig:
         """What decides the outcome: all but where it is kept and how fast it is made."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in ELSEWHERE}
 
-    def address(self) -> str:
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:12]
+    def chosen(self) -> dict:
+        """The part of ``identity`` that differs from the defaults: an option added later leaves it as it is."""
+        defaults = {
+            f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING
+        }
+        return {k: v for k, v in self.identity().items() if k not in defaults or v != defaults[k]}
 
 
 ELSEWHERE = ("recipe", "workers", "cache", "device", "threads", "out", "restart")

@@ -1,0 +1,167 @@
+"""What the papers conclude from their tables, as statements that the grid can test.
+
+A conclusion is a set of comparisons between rows. "above" and "below" are about the sign of the paired
+difference, "equal" about its size: no more than a margin of 0.5 points. A comparison is told from its
+95 % interval over seeds: wholly on the claimed side, it holds; wholly on the other, it does not;
+else this grid cannot tell. A conclusion holds if all its comparisons do, and fails if one does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.ablations.cells import CELLS
+from analysis.ablations.design import SEEDS, TABLES
+from analysis.ablations.tables import accuracies, paired, results_of, spread
+
+HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "cannot tell at this size", "not run"
+MARGIN, FEWEST = 0.5, 3
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``comparisons``: (row, relation, other row) within a table."""
+
+    table: str
+    words: str
+    comparisons: tuple[tuple[str, str, str], ...]
+
+
+def above(best: str, *others: str) -> tuple[tuple[str, str, str], ...]:
+    return tuple((best, "above", other) for other in others)
+
+
+CLAIMS = (
+    Claim(
+        "stvit_table1", "The fewest semantic tokens cost no accuracy", (("4 tokens", "not below", "dense"),)
+    ),
+    Claim(
+        "stvit_table1",
+        "More semantic tokens than the fewest beat the dense model",
+        above("16 tokens", "dense") + above("36 tokens", "dense"),
+    ),
+    Claim(
+        "stvit_table1",
+        "Accuracy grows with the number of semantic tokens",
+        above("9 tokens", "4 tokens") + above("16 tokens", "9 tokens") + above("36 tokens", "16 tokens"),
+    ),
+    Claim(
+        "stvit_table7",
+        "Spatial and global initialization together beat either alone",
+        above("spatial and global", "spatial", "global"),
+    ),
+    Claim("stvit_table7", "Spatial initialization alone beats global alone", above("spatial", "global")),
+    Claim(
+        "stvit_table7",
+        "Centers on the keys too (learned positions) are no better",
+        (("spatial, learned positions", "not above", "spatial and global"),),
+    ),
+    Claim(
+        "stvit_table15",
+        "Intra and inter-window pooling beats adaptive pooling",
+        above("intra and inter-window", "adaptive"),
+    ),
+    Claim(
+        "stvit_table15",
+        "Overlap and two scales do not help",
+        (("overlapping windows", "not above", "adaptive"), ("two scales", "not above", "adaptive")),
+    ),
+    Claim(
+        "controls",
+        "Not printed: the STGM's attention beats pooling alone",
+        above("STViT, 4 tokens", "average pooling alone, 4 tokens"),
+    ),
+    Claim(
+        "stvit_table13",
+        "A deeper STGM is better, up to two thirds of the depth",
+        above("layers 3-4", "layers 2-3") + above("layers 5-6", "layers 3-4"),
+    ),
+    Claim(
+        "stvit_table8",
+        "More than two STGM layers do not help",
+        (("3 layers", "not above", "2 layers"), ("4 layers", "not above", "2 layers")),
+    ),
+    Claim(
+        "stvit_table14",
+        "Positions for semantic tokens do not help",
+        tuple((name, "not above", "none") for name in ("learned", "conditional", "relative")),
+    ),
+    Claim(
+        "stvit_table4",
+        "STViT loses less than the other methods at like FLOPs",
+        above("STViT, class token", "DynamicViT", "EViT"),
+    ),
+    Claim(
+        "bat_table3_keep70",
+        "Each step of BAT adds at keep rate 0.7",
+        above("+ inattentive token clustering", "+ inattentive token pack")
+        + above("+ attentive token matching", "+ inattentive token clustering"),
+    ),
+    Claim(
+        "bat_table3_keep50",
+        "Each step of BAT adds at keep rate 0.5",
+        above("+ inattentive token clustering", "+ inattentive token pack")
+        + above("+ attentive token matching", "+ inattentive token clustering"),
+    ),
+    Claim(
+        "bat_table4",
+        "Density peaks merge better than pooling and sub-sampling",
+        above("density_peaks", "average", "max", "spatial", "convolution", "mlp"),
+    ),
+)
+
+
+def judge(relation: str, differences: list[float]) -> str:
+    """One comparison from its paired differences."""
+    if len(differences) < FEWEST:
+        return NOT_RUN
+    mean, _, half = spread(differences)
+    low, high = mean - half, mean + half
+    if relation == "above":
+        return HOLDS if low > 0 else FAILS if high < 0 else OPEN
+    if relation == "below":
+        return HOLDS if high < 0 else FAILS if low > 0 else OPEN
+    if relation == "not above":  # by more than the margin
+        return HOLDS if high < MARGIN else FAILS if low > 0 else OPEN
+    if relation == "not below":
+        return HOLDS if low > -MARGIN else FAILS if high < 0 else OPEN
+    raise ValueError(f"unknown relation {relation!r}")
+
+
+def combine(verdicts: list[str]) -> str:
+    for verdict in (FAILS, NOT_RUN, OPEN):
+        if verdict in verdicts:
+            return verdict
+    return HOLDS
+
+
+def verdicts(claims=CLAIMS, tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
+    """Each conclusion, its verdict, and the differences behind it."""
+    rows = {(table.name, row.name): row for table in tables for row in table.rows}
+    lines = []
+    for claim in claims:
+        parts, evidence = [], []
+        for one, relation, other in claim.comparisons:
+            values = (accuracies(results_of(rows[claim.table, name], seeds, folder)) for name in (one, other))
+            differences = paired(*values)
+            parts.append(judge(relation, differences))
+            evidence.append(f"{one} − {other}: {described(differences)}")
+        lines.append(
+            {
+                "table": claim.table,
+                "conclusion": claim.words,
+                "verdict": combine(parts),
+                "evidence": "; ".join(evidence),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def described(differences: list[float]) -> str:
+    if not differences:
+        return "not run"
+    mean, _, half = spread(differences)
+    interval = "" if half is None else f" ± {half:.2f}"
+    return f"{mean:+.2f}{interval} ({len(differences)} {'seed' if len(differences) == 1 else 'seeds'})"

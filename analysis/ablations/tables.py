@@ -1,0 +1,121 @@
+"""Tables from the records alone: mean, spread, and the paired difference to the base row.
+
+Two rows are paired by seed: the same seed is the same order of the same images and the same initial
+weights where layers agree. Intervals are Student's t over seeds, 95 %. What has too few seeds for an
+interval shows none; what was not trained is a row without numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from analysis.ablations.cells import CELLS, Cell, record_of
+from analysis.ablations.design import SEEDS, TABLES, Row, Table
+
+COLUMNS = (
+    "row", "printed", "seeds", "top1", "sd", "difference", "half_width", "small", "mflops", "cpu_seconds",
+)  # fmt: skip
+
+
+def results_of(row: Row, seeds=SEEDS, folder=CELLS) -> dict[int, dict]:
+    """The records of a row that exist, by seed."""
+    found = {seed: record_of(Cell(row, seed), folder) for seed in seeds}
+    return {seed: record for seed, record in found.items() if record}
+
+
+def tabulate(table: Table, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
+    base = accuracies(results_of(table.rows[0], seeds, folder))
+    lines = []
+    for i, row in enumerate(table.rows):
+        records = results_of(row, seeds, folder)
+        own = accuracies(records)
+        mean, sd, _ = spread(list(own.values()))
+        difference, _, half = spread(paired(own, base) if i else [])
+        lines.append(
+            {
+                "row": row.name,
+                "printed": " / ".join(f"{value:.1f}" for value in row.printed.values()),
+                "seeds": len(own),
+                "top1": rounded(mean),
+                "sd": rounded(sd),
+                "difference": rounded(difference),
+                "half_width": rounded(half),
+                "small": rounded(average([small_top1(record) for record in records.values()])),
+                "mflops": rounded(average([r["multiply_adds"] / 1e6 for r in records.values()])),
+                "cpu_seconds": rounded(average([r["seconds"]["training_cpu"] for r in records.values()]), 0),
+            }
+        )
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def accuracies(records: dict[int, dict]) -> dict[int, float]:
+    return {seed: 100 * r["test"]["right"] / r["test"]["images"] for seed, r in records.items()}
+
+
+def small_top1(record: dict) -> float:
+    return 100 * record["test"]["small"]["right"] / record["test"]["small"]["images"]
+
+
+def paired(own: dict[int, float], base: dict[int, float]) -> list[float]:
+    """Differences of the seeds that both have."""
+    return [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]
+
+
+def spread(values: list[float]) -> tuple[float | None, float | None, float | None]:
+    """Mean, standard deviation, half the width of the mean's 95 % interval."""
+    n = len(values)
+    if n < 2:
+        return (values[0] if values else None), None, None
+    from scipy.stats import t
+
+    mean = math.fsum(values) / n
+    sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+    return mean, sd, float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+
+
+def average(values: list[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def rounded(value: float | None, digits: int = 2) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def assignment_table(tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
+    """How well semantic tokens follow objects: every row that has any, its layers and equal windows."""
+    lines, seen = [], set()
+    for table in tables:
+        for row in table.rows:
+            records = results_of(row, seeds, folder)
+            parts = [record["assignment"] for record in records.values() if record.get("assignment")]
+            key = str((row.model, sorted(row.args.items(), key=str)))
+            if not parts or key in seen:
+                continue
+            seen.add(key)
+            for where in parts[0]:
+                values = {
+                    name: rounded(100 * average([part[where][name] for part in parts]), 1)
+                    for name in parts[0][where]
+                }
+                lines.append(
+                    {"table": table.name, "row": row.name, "assignment": where, "seeds": len(parts), **values}
+                )
+    return pd.DataFrame(
+        lines, columns=["table", "row", "assignment", "seeds", "purity", "recall", "recall_small"]
+    )
+
+
+def progress(tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
+    """Finished cells by table."""
+    lines = []
+    for table in tables:
+        counts = [len(results_of(row, seeds, folder)) for row in table.rows]
+        lines.append(
+            {
+                "table": table.name, "rows": len(counts), "cells": len(counts) * len(seeds),
+                "finished": sum(counts), "fewest_seeds_in_a_row": min(counts),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)
