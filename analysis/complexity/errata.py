@@ -9,7 +9,7 @@ from analysis.complexity.closed_global import lvvit, stvit_deit, window_of
 from analysis.complexity.closed_local import SWIN, swin
 from analysis.complexity.closed_reduced import reduced_lvvit
 from analysis.complexity.closed_semantic import stvit_r_swin, without_units
-from analysis.complexity.formulas import block, products, projections
+from analysis.complexity.formulas import products, projections
 from analysis.complexity.readings import dense_deit
 
 
@@ -294,9 +294,3 @@ def other_gains() -> Erratum:
         110,
         100 * (1308 / 626 - 1),
     )
-
-
-def saved_by_a_semantic_block() -> float:
-    """The share of a block's cost that is left on M = 16 of N = 196 tokens (DeiT-S)."""
-    N, M, C = (appendix.DEIT_S[name] for name in "NMC")
-    return sum(term.flops for term in block("", "", C, M)) / sum(term.flops for term in block("", "", C, N))
