@@ -72,7 +72,7 @@ RESIDUALS_ALT = (
 
 
 SHARES = (
-    "GFLOPs at 224×224 by kind of term, of the models as they are built here by default: STViT-Swin and STViT-R project "
+    "GFLOPs at 224×224 by kind of term, of the models as built here by default: STViT-Swin and STViT-R project "
     "the keys of overlapping windows once, and so cost less than the printed 6.53 and 5.83."
 )
 
