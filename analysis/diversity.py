@@ -1,0 +1,193 @@
+"""``python -m analysis.diversity``: how diverse the tokens are that each method leaves (BAT, Eq. 4, Figure 4).
+
+    r(Z) = ‖Z − 1 zᵀ‖, z = argmin ‖Z − 1 z'ᵀ‖
+
+in the entrywise l1 norm, where z is the median of each channel, as a share of ‖Z‖. Z are the image
+tokens behind the last reduction. Weights are untrained (or a DeiT-S checkpoint's with ``--weights``), so
+the accuracies in the picture are the printed ones and no claim about this project's models.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from analysis import formats, style
+from analysis.results import RESULTS, Report
+
+MODEL = "deit_small_patch16_224"
+RATES = (0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+METHODS = ("bat", "evit", "topk", "dynamicvit", "random", "tome", "meanpool", "stvit")
+PRINTED = RESULTS / "paper" / "bat_fig6.csv"
+NAMES = {"bat": "BAT", "evit": "EViT", "dynamicvit": "DynamicViT"}  # of the printed series
+
+
+def score(z):
+    """r(Z) / ‖Z‖ of Eq. 4 for each sample: (B, N, C) → (B,); 0 when all tokens are equal."""
+    center = z.median(dim=1, keepdim=True).values
+    return (z - center).abs().sum(dim=(1, 2)) / z.abs().sum(dim=(1, 2))
+
+
+def last_tokens(model, images):
+    """The image tokens behind the last reduction, or behind the STGM: (B, M, C)."""
+    import torch
+
+    caught = []
+
+    def catch(module, args, output) -> None:
+        caught.append(output[0] if isinstance(output, tuple) else output)
+
+    if hasattr(model, "reductions"):
+        module = model.reductions[max(model.reductions)]
+    else:
+        module = model.blocks[model.stgm.stop - 1]
+    hook = module.register_forward_hook(catch)
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        hook.remove()
+    tokens = caught[-1]
+    return tokens[:, model.num_kept_prefix_tokens :] if hasattr(model, "num_kept_prefix_tokens") else tokens
+
+
+def choices(method: str, keep_rate: float) -> dict:
+    """What leaves about as many tokens in the end as three reductions at ``keep_rate`` do."""
+    left = 196 * keep_rate**3
+    if method == "tome":
+        return {"r": min(16, round((196 - left) / 12))}
+    if method in ("meanpool", "stvit"):
+        return {"tokens": max(1, round(left**0.5)) ** 2}
+    return {"keep_rate": keep_rate}
+
+
+def compute(
+    rates: tuple[float, ...] = RATES,
+    methods: tuple[str, ...] = METHODS,
+    seeds: int = 2,
+    weights: Path | None = None,
+    base: str = MODEL,
+    **model_args,
+):
+    """A row for each method and keep rate: tokens left, mean score and its standard deviation over seeds."""
+    import pandas as pd
+    import timm
+    import torch
+
+    import stvit
+
+    rows = []
+    for seed in range(1 if weights else seeds):
+        torch.manual_seed(seed)
+        dense = timm.create_model(base, checkpoint_path=str(weights or ""), **model_args).eval()
+        images = photos(dense.patch_embed.img_size[0])
+        for method in methods:
+            for rate in rates:
+                torch.manual_seed(seed)  # what a method adds is fresh
+                model = stvit.sparsify(dense, method=method, **choices(method, rate))
+                tokens = last_tokens(model, images)
+                rows.append(
+                    dict(
+                        method=method,
+                        keep_rate=rate,
+                        tokens=tokens.shape[1],
+                        score=float(score(tokens).mean()),
+                    )
+                )
+    groups = pd.DataFrame(rows).groupby(["method", "keep_rate", "tokens"], sort=False).score
+    frame = groups.agg(score="mean", sd="std").reset_index()
+    printed = pd.read_csv(PRINTED).replace({"series": {name: method for method, name in NAMES.items()}})
+    printed = printed.rename(columns={"series": "method", "top1": "printed_top1"})
+    return frame.merge(
+        printed[["method", "keep_rate", "printed_top1"]], how="left", on=["method", "keep_rate"]
+    )
+
+
+def photos(size: int):
+    """Six crops of two photographs that ship with scikit-learn, normalised: (6, 3, size, size)."""
+    import torch
+    from sklearn.datasets import load_sample_images
+
+    crops = []
+    for photo in load_sample_images().images:
+        image = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None] / 255
+        for left in (0, 208, 416):
+            crop = image[:, :, 100:324, left : left + 224]
+            crops.append(torch.nn.functional.interpolate(crop, (size, size), mode="bilinear", antialias=True))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (torch.cat(crops) - mean[:, None, None]) / std[:, None, None]
+
+
+def plot(frame):
+    """Figure 4 in two panels: the score against the keep rate, and the printed accuracies."""
+    with style.house_style():
+        fig, (left, right) = style.figure(height=2.7, columns=2)
+        for i, (method, rows) in enumerate(frame.groupby("method", sort=False)):
+            colour = style.METHOD.get(method, style.CYCLE[i % len(style.CYCLE)])
+            dashed = "--" if method in ("random", "meanpool") else "-"
+            label = NAMES.get(method, method)
+            left.errorbar(
+                rows.keep_rate, rows.score, rows.sd, color=colour, ls=dashed, marker="o", label=label
+            )
+            known = rows.dropna(subset="printed_top1")
+            if len(known):
+                right.plot(known.keep_rate, known.printed_top1, color=colour, ls=":", marker="s", label=label)
+        left.set(title="Diversity of the tokens left, measured", ylabel="r(Z) / ‖Z‖")
+        right.set(title="Accuracy, as printed (BAT, Figure 6)", ylabel="top-1 on ImageNet (%)")
+        for ax in (left, right):
+            ax.set(xlabel="keep rate", xlim=(max(frame.keep_rate) + 0.03, min(frame.keep_rate) - 0.03))
+            ax.legend(ncols=2)
+    return fig
+
+
+def report(frame, config: dict, out: Path | None = None) -> None:
+    table = frame.set_index(["method", "keep_rate"]).score
+    low, high = min(frame.keep_rate), max(frame.keep_rate)
+    drop = {m: table[m, low] / table[m, high] - 1 for m in ("bat", "evit") if (m, low) in table.index}
+    weights = config["weights"] or "untrained weights"
+    command = "python -m analysis.diversity --report"
+    with Report("diversity", "How diverse the tokens are", command, config, 0, [PRINTED], out) as r:
+        r.prose(
+            "BAT argues that what a pruned model loses is the diversity of its tokens, and measures it as the distance "
+            "of the tokens from the best matrix of equal rows (Eq. 4), here as a share of their norm. The score is "
+            f"taken on DeiT-S with **{weights}**, over six crops of two photographs, behind the last reduction. With untrained "
+            "weights class attention is close to uniform, so the picture shows what the operations do to any tokens, "
+            "not what training makes of them; no accuracy of this project stands in it."
+        )
+        if len(drop) == 2:
+            r.prose(
+                f"From keep rate {high:g} to {low:g} BAT's score changes by {drop['bat']:+.0%}, EViT's by "
+                f"{drop['evit']:+.0%}."
+            )
+        r.figure(
+            "figure4",
+            plot(frame),
+            "BAT's Figure 4: diversity score measured here, accuracies as the paper prints them. The methods' last "
+            "reduction is in layer 10 (ToMe: 12, mean pooling: 5, STViT: 6); ToMe, mean pooling and STViT leave about "
+            "as many tokens as three reductions at the keep rate do.",
+            alt="Diversity score against keep rate for each method, and the printed accuracies of three of them",
+        )
+        r.table("scores", frame, "Score of Eq. 4 by method and keep rate; sd over initialisations.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.diversity", description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
+    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES), metavar="RATE")
+    parser.add_argument("--seeds", type=int, default=2, help="initialisations (default 2)")
+    parser.add_argument("--weights", type=Path, help="a DeiT-S checkpoint instead of untrained weights")
+    parser.add_argument("--report", action="store_true", help="write results/diversity with its record")
+    parser.add_argument("--out", type=Path, help="folder for the report")
+    formats.add_arguments(parser)
+    args = parser.parse_args(argv)
+    frame = compute(tuple(args.rates), tuple(args.methods), args.seeds, args.weights)
+    if args.report:
+        config = dict(model=MODEL, seeds=args.seeds, weights=args.weights.name if args.weights else None)
+        report(frame, config, args.out)
+    elif not formats.emit(frame, args):
+        print(formats.render(frame))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
