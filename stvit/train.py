@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -55,6 +56,8 @@ class Trainer:
         self.source = open_source(config, share)
         classes = len(self.source.class_names)
         model = build.build_model(config, classes).to(self.device)
+        if share.processes > 1 and self.device.type == "cuda":
+            model = convert_sync_batchnorm(model)  # the statistics of the whole batch, as in one process
         optimizer = build.build_optimizer(config, model)
         self.schedule = build.build_schedule(config, optimizer, self.source.steps)
         self.criterion = build.Criterion(config, classes, model, self.device)
@@ -130,12 +133,12 @@ class Trainer:
         """Save what made the loss infinite: the batch and the weights that met it."""
         path = self.out / (BAD if self.main else f"rank{self.rank}-{BAD}")
         content = {
-            "epoch": self.epoch, "step": self.step, "loss": float(loss),
+            "epoch": self.epoch, "step": self.step, "loss": float(loss.detach()),
             "images": images.cpu(), "targets": targets.cpu(), "model": self.plain.state_dict(),
         }  # fmt: skip
         state.write(content, path)
         raise NotFinite(
-            f"the loss is {float(loss)} in epoch {self.epoch + 1} at step {self.step}; the batch and the weights "
+            f"the loss is {float(loss.detach())} in epoch {self.epoch + 1} at step {self.step}; the batch and the weights "
             f"are in {path}. A lower --lr, --clip-grad or --precision bf16 may help"
         )
 

@@ -24,7 +24,9 @@ def run(
     """
     missing = [cell for cell in cells if not record_of(cell, folder)]
     until = time.time() + 60 * minutes if minutes else float("inf")
-    print(f"{len(cells) - len(missing)} of {len(cells)} cells are finished, {len(missing)} to run", flush=True)
+    print(
+        f"{len(cells) - len(missing)} of {len(cells)} cells are finished, {len(missing)} to run", flush=True
+    )
     arguments = [(cell, until, folder, scratch) for cell in missing]
     if jobs == 1:
         outcomes = (attempt(*each) for each in arguments)

@@ -1,0 +1,106 @@
+"""``python -m analysis.ablations``: the papers' ablations, trained for real on small scenes.
+
+python -m analysis.ablations list             what the grid holds and how much of it is finished
+python -m analysis.ablations run --jobs 2     train what has no record yet; stop and repeat as you like
+python -m analysis.ablations tabulate         tables, verdicts and advice from the records
+python -m analysis.ablations ship             copy the trained models that the repository ships
+python -m analysis.ablations --check          derive all tables again and compare them byte for byte
+python -m analysis.ablations --report         count shipped checkpoints' accuracy again; results/ablations
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from analysis import formats
+from analysis.ablations.design import SEEDS, TABLES
+
+
+def list_grid(args: argparse.Namespace) -> int:
+    from analysis.ablations.tables import progress
+
+    print(formats.render(progress(chosen(args), seeds(args))))
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    from analysis.ablations.cells import plan
+    from analysis.ablations.grid import run as run_cells
+
+    run_cells(plan(chosen(args), seeds(args)), args.jobs, args.backend, args.minutes)
+    return 0
+
+
+def tabulate(args: argparse.Namespace) -> int:
+    from analysis.ablations.claims import verdicts
+    from analysis.ablations.tables import tabulate as one
+
+    for table in chosen(args):
+        frame = one(table, seeds(args))
+        if not formats.emit(frame.assign(table=table.name), args):
+            print(f"\n{table.title}\n\n{formats.render(frame)}\n{table.note}")
+    if args.table is None and not any(getattr(args, fmt) for fmt in formats.FORMATS[1:]):
+        print(f"\nConclusions\n\n{formats.render(verdicts(seeds=seeds(args)))}")
+    return 0
+
+
+def ship(args: argparse.Namespace) -> int:
+    from analysis.ablations.shipped import ship as copy
+
+    print("\n".join(copy()) or "nothing new")
+    return 0
+
+
+def chosen(args: argparse.Namespace):
+    names = args.table or [table.name for table in TABLES]
+    table = {table.name: table for table in TABLES}
+    unknown = [name for name in names if name not in table]
+    if unknown:
+        raise SystemExit(f"unknown table {unknown[0]!r}; choose from {', '.join(table)}")
+    return [table[name] for name in names]
+
+
+def seeds(args: argparse.Namespace) -> tuple[int, ...]:
+    return tuple(range(args.seeds))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.ablations",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="derived tables must equal those of results/ablations"
+    )
+    parser.add_argument("--report", action="store_true", help="write results/ablations with its record")
+    parser.add_argument("--out", type=Path, help="folder for the report")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--table", nargs="+", metavar="NAME", help="these alone (default: all)")
+    common.add_argument("--seeds", type=int, default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
+    actions = parser.add_subparsers(dest="action")
+    actions.add_parser("list", parents=[common], help="the grid and its progress").set_defaults(do=list_grid)
+    for name in ("run", "resume"):
+        runner = actions.add_parser(name, parents=[common], help="train what has no record yet")
+        runner.add_argument("--jobs", type=int, default=1, help="processes, of one thread each (1)")
+        runner.add_argument("--backend", default="loky", help="joblib's backend: loky, dask, ray, … (loky)")
+        runner.add_argument("--minutes", type=float, default=0, help="begin no cell after so many (0: all)")
+        runner.set_defaults(do=run)
+    printer = actions.add_parser("tabulate", parents=[common], help="tables and verdicts from the records")
+    formats.add_arguments(printer)
+    printer.set_defaults(do=tabulate)
+    actions.add_parser("ship", help="copy trained models to results/checkpoints").set_defaults(do=ship)
+    args = parser.parse_args(argv)
+    if args.check or args.report:
+        from analysis.ablations import report
+
+        return report.check(args.out) if args.check else report.write(args.out)
+    if args.action is None:
+        args.table, args.seeds = None, len(SEEDS)
+        return list_grid(args)
+    return args.do(args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,147 @@
+"""``results/ablations``: every table from the records, verdicts, and the shipped checkpoints again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import style
+from analysis.ablations import shipped, tables
+from analysis.ablations.cells import CELLS
+from analysis.ablations.claims import HOLDS, verdicts
+from analysis.ablations.design import NOT_IN_GRID, SEEDS, TABLES, TEST_IMAGES, TRAINING
+from analysis.results import RESULTS, Report
+
+COLUMNS_EXPLAINED = (
+    "top1 and sd: mean and spread over seeds (%); difference: paired by seed to the first row, with half the width "
+    "of its 95 % interval; small: top-1 where the marked object's radius is under 5.5 of 48 pixels; mflops: counted "
+    "multiply-adds, 10⁶."
+)
+
+
+def derived() -> dict[str, tuple[pd.DataFrame, str]]:
+    """Each derived table and its caption, from the records alone."""
+    found = {
+        table.name: (tables.tabulate(table), f"{table.title}. {COLUMNS_EXPLAINED} {table.note}".strip())
+        for table in TABLES
+    }
+    found["conclusions"] = (
+        verdicts(),
+        "The papers' conclusions on this grid. A verdict needs three seeds; an interval is 95 % over seeds.",
+    )
+    found["assignments"] = (
+        tables.assignment_table(),
+        "How semantic tokens follow objects, on 1,024 test scenes (%): purity of the clusters of image tokens over "
+        "all of them; recall, the share of objects' tokens in clusters that their object dominates; the same for "
+        "small objects. Equal windows are what knowing places alone gives.",
+    )
+    found["progress"] = (tables.progress(), "Finished cells of the grid. What is not finished was not run.")
+    return found
+
+
+def csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def check(out: Path | None = None) -> int:
+    """0 if the tables on disk are those that the records give, byte for byte."""
+    folder = out or RESULTS / "ablations"
+    wrong = [
+        name
+        for name, (frame, _) in derived().items()
+        if not (folder / f"{name}.csv").exists()
+        or (folder / f"{name}.csv").read_bytes() != csv(frame).encode()
+    ]
+    for name in wrong:
+        print(f"{folder / name}.csv is not what the records give", file=sys.stderr)
+    print(f"{len(derived()) - len(wrong)} of {len(derived())} tables are what the records give")
+    return 1 if wrong else 0
+
+
+def write(out: Path | None = None) -> int:
+    begun = time.perf_counter()
+    again = shipped.reproduce()
+    records = sorted(CELLS.glob("*.json"))
+    with Report(
+        "ablations", "The ablations, trained on scenes", "python -m analysis.ablations --report",
+        config={"training": TRAINING, "seeds": list(SEEDS), "test_images": TEST_IMAGES}, inputs=records, out=out,
+    ) as report:  # fmt: skip
+        report.prose(introduction(len(records)))
+        found = derived()
+        frame, caption = found.pop("conclusions")
+        report.heading("What the papers conclude, and what holds here")
+        report.table("conclusions", frame, caption)
+        report.prose(advice(frame))
+        caption = "Accuracy and cost by the number of semantic tokens; a dot is a seed."
+        alt = "Top-1 against multiply-adds of the dense model and STViT with 4, 9, 16 and 36 tokens"
+        report.figure("tokens", plot_tokens(), caption, alt)
+        report.heading("Tables")
+        for name, (frame, caption) in found.items():
+            report.table(name, frame, caption)
+        report.heading("Shipped checkpoints, counted again")
+        report.table(
+            "checkpoints",
+            again,
+            "Right answers on the first 4,096 test scenes, recorded and counted again now.",
+        )
+        report.prose(" ".join(("Not in the grid:", *NOT_IN_GRID)))
+    unequal = again[~again.equal].checkpoint.tolist() if len(again) else []
+    for name in unequal:
+        print(f"{name}: another accuracy than recorded", file=sys.stderr)
+    seconds = time.perf_counter() - begun
+    print(f"{len(records)} cells tabulated, {len(again)} checkpoints counted again in {seconds:.0f} s")
+    return 1 if unequal else 0
+
+
+def introduction(cells: int) -> str:
+    return (
+        "The papers' tables are of ImageNet, which is not trained here. These are the same ablations on a set that "
+        "the project draws: name the marked one among three to six textured, turned, overlapping objects (12 "
+        f"classes). {cells} cells are finished. Each is a model of six layers of width 64 on 64 tokens, trained on a "
+        f"CPU for one pass over {TRAINING['train_images']:,} scenes ({TRAINING['opt']}, learning rate "
+        f"{TRAINING['lr']}, chosen on the dense model, batch {TRAINING['batch_size']}) and tested on "
+        f"{TEST_IMAGES:,} others; rows of a table share seeds, order, head and optimizer with the row that they are "
+        "compared to.\n\n"
+        "**What this cannot show**: ImageNet accuracies, gaps of a tenth of a point, what pretraining, distillation "
+        "or 300 epochs do. The budget is short: a model that learns faster stands higher, and with mean pooling a "
+        "model with fewer tokens learns faster, because the mean is over fewer. That is a fact about this budget, "
+        "not about what a number of tokens can express."
+    )
+
+
+def advice(conclusions: pd.DataFrame) -> str:
+    held = conclusions[conclusions.verdict == HOLDS].conclusion.tolist()
+    told = "; ".join(text[0].lower() + text[1:] for text in held) or "nothing yet"
+    return (
+        f"**For users**, as far as this evidence goes: {told}. What is not in this sentence, this grid does not "
+        "support."
+    )
+
+
+def plot_tokens():
+    """Top-1 against counted multiply-adds for Table 1's rows."""
+    table = TABLES[0]
+    with style.house_style():
+        fig, ax = style.figure(style.COLUMN, 2.5)
+        for row in table.rows:
+            records = tables.results_of(row)
+            if not records:
+                continue
+            values = list(tables.accuracies(records).values())
+            cost = next(iter(records.values()))["multiply_adds"] / 1e6
+            colour = style.METHOD["dense" if row.model == "micro_deit" else "stvit"]
+            ax.plot([cost] * len(values), values, "o", color=colour, alpha=0.5, ms=3)
+            ax.plot(cost, sum(values) / len(values), "_", color=colour, ms=12, mew=1.6)
+            ax.annotate(
+                row.name,
+                (cost, sum(values) / len(values)),
+                xytext=(6, -3),
+                textcoords="offset points",
+                fontsize=7,
+            )
+        ax.set(xlabel="multiply-adds (10⁶)", ylabel="top-1 (%)")
+        ax.margins(x=0.2)
+    return fig

@@ -1,0 +1,87 @@
+"""The checkpoints that the repository ships: chosen cells of the grid, with their records.
+
+Each is a folder that ``stvit.load_checkpoint`` and timm read. Its record is the cell's, and its accuracy
+on the first images of the test split is counted again by ``make reproduce``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.ablations.cells import CELLS, CHECKPOINTS, SCRATCH, Cell, record_of, test
+from analysis.ablations.design import CHECK_IMAGES, TABLES
+from analysis.results import digest
+
+SHIPPED = {
+    "micro_deit": ("stvit_table1", "dense"),
+    "micro_stvit_4": ("stvit_table1", "4 tokens"),
+    "micro_stvit_9": ("stvit_table1", "9 tokens"),
+    "micro_stvit_16": ("stvit_table1", "16 tokens"),
+    "micro_stvit_36": ("stvit_table1", "36 tokens"),
+    "micro_deit_class_token": ("stvit_table4", "dense, class token"),
+    "micro_dynamicvit": ("stvit_table4", "DynamicViT"),
+    "micro_evit": ("stvit_table4", "EViT"),
+    "micro_bat": ("stvit_table4", "BAT"),
+    "micro_tome": ("stvit_table4", "ToMe"),
+}
+SEED = 0
+
+
+def cell_of(name: str) -> Cell:
+    table, row = SHIPPED[name]
+    rows = next(t for t in TABLES if t.name == table).rows
+    return Cell(next(r for r in rows if r.name == row), SEED)
+
+
+def ship(folder: Path = CHECKPOINTS, scratch: Path = SCRATCH, cells: Path = CELLS) -> list[str]:
+    """Copy the trained models whose cells are finished; what is there already stays."""
+    fresh = []
+    for name in SHIPPED:
+        cell = cell_of(name)
+        record, trained = record_of(cell, cells), scratch / cell.address / "model"
+        target = folder / name
+        if not record or not trained.is_dir() or shipped_address(target) == cell.address:
+            continue
+        if target.exists():
+            shutil.rmtree(target)
+        shutil.copytree(trained, target)
+        record = {**record, "weights": digest(target / "model.safetensors")}
+        (target / "record.json").write_text(
+            json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
+        fresh.append(name)
+    return fresh
+
+
+def shipped_address(folder: Path) -> str | None:
+    path = folder / "record.json"
+    return json.loads(path.read_text(encoding="utf-8"))["address"] if path.exists() else None
+
+
+def reproduce(folder: Path = CHECKPOINTS, images: int = CHECK_IMAGES) -> pd.DataFrame:
+    """Recorded and recounted right answers of every shipped checkpoint on the fixed test images."""
+    from stvit.checkpoints import load_checkpoint
+
+    lines = []
+    for path in sorted(folder.glob("*/record.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        recorded = record["test"]["first"]
+        again = test(load_checkpoint(path.parent).eval(), images)
+        lines.append(
+            {
+                "checkpoint": path.parent.name,
+                "top1_all": record["test"]["top1"],
+                "half_width": record["test"]["half_width"],
+                "images": images,
+                "recorded": recorded["right"],
+                "recounted": again["right"],
+                "top1": round(100 * again["right"] / images, 2),
+                "equal": recorded["right"] == again["right"],
+                "kilobytes": round((path.parent / "model.safetensors").stat().st_size / 1000),
+            }
+        )
+    return pd.DataFrame(lines)
