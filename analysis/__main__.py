@@ -36,6 +36,11 @@ JOBS = [
     Job("overview", "STViT in one picture", ("analysis/overview.py", "stvit")),
     Job("complexity", "FLOPs: printed, in closed form, counted", ("analysis/complexity", "stvit")),
     Job("cluster_sim", "the cluster-center recovery theorem, simulated", ("analysis/cluster_sim",)),
+    Job(
+        "ablations",
+        "the papers' ablations, trained on scenes; shipped checkpoints counted again",
+        ("analysis/ablations", "results/ablations/cells", "results/checkpoints", "stvit"),
+    ),
 ]
 
 

@@ -55,11 +55,11 @@ def evaluate(
     model.train(was_training)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(total)
-    found = metrics.compute()
-    confusion = found["confusion"]
     loss, count = total.tolist()
     if not count:
         raise ValueError("there are no images to evaluate")
+    found = metrics.compute()
+    confusion = found["confusion"]
     top1 = 100 * int(confusion.trace()) / int(count)
     return Scores(
         images=int(count),
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=0, help="how many (0: all; scenes: 20480)")
     parser.add_argument("--data-seed", type=int, default=0, help="which scenes (0)")
     parser.add_argument("--image-size", type=int, default=0, help="height and width (0: the model's own)")
-    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--cache", default="", help="folder that keeps scenes between runs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -138,8 +138,8 @@ class Trainer:
         }  # fmt: skip
         state.write(content, path)
         raise NotFinite(
-            f"the loss is {float(loss.detach())} in epoch {self.epoch + 1} at step {self.step}; the batch and the weights "
-            f"are in {path}. A lower --lr, --clip-grad or --precision bf16 may help"
+            f"the loss is {float(loss.detach())} in epoch {self.epoch + 1} at step {self.step}; the batch and the "
+            f"weights are in {path}. A lower --lr, --clip-grad or --precision bf16 may help"
         )
 
     def evaluate(self) -> dict:

@@ -59,7 +59,7 @@ class SceneSource:
         yield from scene_batches(self.held_out, self.share)
 
 
-def scene_batches(scenes: Scenes, share: Share | None = None, batch_size: int = 512) -> Iterator[Batch]:
+def scene_batches(scenes: Scenes, share: Share | None = None, batch_size: int = 64) -> Iterator[Batch]:
     share = share or Share()
     for part in torch.arange(share.rank, len(scenes), share.processes).split(batch_size):
         images, labels = scenes.__getitems__(part)

@@ -1,0 +1,254 @@
+"""The grid: addresses that stay, cells that run once, tables that come from records alone."""
+
+import json
+import math
+from io import StringIO
+
+import pandas as pd
+import pytest
+import torch
+
+from analysis.ablations import cells, claims, design, grid, purity, report, shipped, tables
+from analysis.ablations.__main__ import main
+from analysis.ablations.cells import CELLS, Cell, plan, record_of
+from analysis.ablations.design import SEEDS, TABLES, Row, Table
+from analysis.results import RESULTS, digest
+
+ROW, OTHER = Row("one", "micro_deit"), Row("two", "micro_stvit", dict(num_semantic_tokens=9))
+TABLE = Table("example", "An example", (ROW, OTHER))
+
+
+def write(folder, row: Row, seed: int, right: int, images: int = 1000) -> None:
+    cell = Cell(row, seed)
+    record = {
+        "address": cell.address, "seed": seed, "multiply_adds": 20_000_000, "seconds": {"training_cpu": 60.0},
+        "assignment": None,
+        "test": {"images": images, "right": right, "small": {"images": 100, "right": 50}},
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    (folder / f"{cell.address}.json").write_text(json.dumps(record))
+
+
+def test_addresses_are_what_they_were():
+    """Finished cells stand under these: what changes them orphans the records."""
+    assert Cell(TABLES[0].rows[0], 0).address == "a12cebfb2ae5"
+    assert Cell(ROW, 0).address != Cell(ROW, 1).address != Cell(OTHER, 1).address
+
+
+def test_addresses_follow_what_decides_the_outcome(monkeypatch):
+    cell = Cell(OTHER, 0)
+    before = cell.address
+    assert Cell(Row("renamed", OTHER.model, OTHER.args), 0).address == before
+    monkeypatch.setitem(design.TRAINING, "threads", 2)
+    assert cell.address == before
+    monkeypatch.setitem(design.TRAINING, "lr", 0.03)
+    assert cell.address != before
+
+
+def test_the_plan_has_every_cell_once_and_first_tables_first():
+    planned = plan()
+    addresses = [cell.address for cell in planned]
+    assert len(set(addresses)) == len(addresses)
+    first = [Cell(row, seed).address for seed in SEEDS for row in TABLES[0].rows]
+    assert addresses[: len(first)] == first
+
+
+def test_every_row_of_the_grid_builds():
+    from stvit.training.build import build_model
+
+    models = {row.name: build_model(Cell(row, 0).config(), 12).eval() for t in TABLES for row in t.rows}
+    with torch.no_grad():
+        for name, model in models.items():
+            assert model(torch.zeros(2, 3, 48, 48)).shape == (2, 12), name
+
+
+def test_printed_values_are_those_of_the_papers():
+    def printed(name: str, column: str = "top1", **where) -> list[float]:
+        frame = pd.read_csv(RESULTS / "paper" / f"{name}.csv", keep_default_na=False)
+        for key, value in where.items():
+            frame = frame[frame[key] == value]
+        return frame[column].astype(float).tolist()
+
+    mine = {table.name: [row.printed for row in table.rows] for table in TABLES}
+    for size in ("DeiT-T", "DeiT-S", "DeiT-B"):
+        assert [p[size] for p in mine["stvit_table1"]] == printed("stvit_table1", backbone=size)
+    spatial, alone, both, learned = printed("stvit_table7")
+    assert [p["DeiT-S"] for p in mine["stvit_table7"]] == [both, spatial, alone, learned]
+    assert [p["DeiT-S"] for p in mine["stvit_table8"]] == printed("stvit_table8")
+    *positions, none = printed("stvit_table14", "deit_s_top1")
+    assert [p["DeiT-S"] for p in mine["stvit_table14"]] == [none, *positions]
+    overlap, scales, adaptive, ours = printed("stvit_table15")
+    assert [p["DeiT-T"] for p in mine["stvit_table15"]] == [ours, overlap, scales, adaptive]
+    by_depth = {depth: printed("stvit_table13", base_depth=depth)[0] for depth in (3, 4, 7, 8)}
+    assert [p["DeiT-S"] for p in mine["stvit_table13"]] == [by_depth[depth] for depth in (4, 3, 7, 8)]
+    for rate, name in ((0.7, "bat_table3_keep70"), (0.5, "bat_table3_keep50")):
+        assert [p["DeiT-S"] for p in mine[name][1:]] == printed("bat_table3", keep_rate=rate)
+    assert [p["DeiT-S"] for p in reversed(mine["bat_table4"])] == printed("bat_table4")
+
+
+def test_a_finished_cell_never_runs_again(tmp_path, monkeypatch):
+    ran = []
+
+    def pretend(cell, folder, scratch):
+        ran.append(cell.address)
+        write(folder, cell.row, cell.seed, 500)
+        return {"test": {"top1": 50.0}, "seconds": {"all": 1.0, "training_cpu": 1.0}}
+
+    monkeypatch.setattr(grid, "run_cell", pretend)
+    todo, folders = (
+        [Cell(ROW, 0), Cell(OTHER, 0)],
+        dict(folder=tmp_path / "cells", scratch=tmp_path / "scratch"),
+    )
+    assert grid.run(todo, **folders) == 2
+    assert grid.run([*todo, Cell(ROW, 1)], **folders) == 1
+    assert grid.run(todo, minutes=1e-9, **folders) == 0
+    assert len(ran) == len(set(ran)) == 3
+
+
+def test_a_cell_that_someone_is_at_is_left_to_them(tmp_path):
+    lock = tmp_path / "a.lock"
+    assert grid.claim(lock) and not grid.claim(lock)
+    lock.write_text("999999999")  # a process that is no more
+    assert grid.claim(lock)
+
+
+def test_tables_pair_by_seed(tmp_path):
+    for seed, (one, two) in enumerate(((500, 510), (520, 528), (480, 486))):
+        write(tmp_path, ROW, seed, one)
+        write(tmp_path, OTHER, seed, two)
+    frame = tables.tabulate(TABLE, folder=tmp_path).set_index("row")
+    assert frame.top1.tolist() == [50.0, 50.8] and frame.seeds.tolist() == [3, 3]
+    assert frame.difference["two"] == 0.8 and math.isnan(frame.difference["one"])
+    assert frame.half_width["two"] == pytest.approx(4.303 * 0.2 / 3**0.5, abs=0.01)
+    assert frame.sd["one"] == 2.0 and frame.small["one"] == 50.0
+
+
+def test_rows_with_few_seeds_say_so(tmp_path):
+    write(tmp_path, ROW, 0, 500)
+    frame = tables.tabulate(TABLE, folder=tmp_path).set_index("row")
+    assert frame.seeds.tolist() == [1, 0]
+    assert pd.isna(frame.top1["two"]) and pd.isna(frame.sd["one"])
+    assert tables.progress((TABLE,), folder=tmp_path).finished.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("relation", "differences", "verdict"),
+    [
+        ("above", [1.0, 1.1, 0.9], claims.HOLDS),
+        ("above", [-1.0, -1.1, -0.9], claims.FAILS),
+        ("above", [2.0, -1.0, 0.5], claims.OPEN),
+        ("above", [1.0, 1.1], claims.NOT_RUN),
+        ("below", [-1.0, -1.1, -0.9], claims.HOLDS),
+        ("not above", [0.1, 0.0, -0.1], claims.HOLDS),
+        ("not above", [1.0, 1.1, 0.9], claims.FAILS),
+        ("not below", [0.1, 0.0, -0.1], claims.HOLDS),
+        ("not below", [-1.0, -1.1, -0.9], claims.FAILS),
+        ("not below", [-3.0, 3.0, 0.0], claims.OPEN),
+    ],
+)
+def test_verdicts(relation, differences, verdict):
+    assert claims.judge(relation, differences) == verdict
+
+
+def test_a_conclusion_is_as_good_as_its_weakest_part():
+    assert claims.combine([claims.HOLDS, claims.HOLDS]) == claims.HOLDS
+    assert claims.combine([claims.HOLDS, claims.OPEN]) == claims.OPEN
+    assert claims.combine([claims.OPEN, claims.NOT_RUN, claims.FAILS]) == claims.FAILS
+
+
+def test_claims_speak_of_rows_that_exist():
+    rows = {table.name: {row.name for row in table.rows} for table in TABLES}
+    for claim in claims.CLAIMS:
+        for one, relation, other in claim.comparisons:
+            assert {one, other} <= rows[claim.table]
+            claims.judge(relation, [0.0, 0.0, 0.0])
+
+
+def test_purity_of_known_clusterings():
+    owner = torch.tensor([[0, 0, 1, 1, 2, 2, 0, 0]])
+    radii = torch.tensor([[4.0, 8.0]])
+    perfect = purity.scores(owner, owner, radii, 3)
+    assert perfect == {"purity": 1.0, "recall": 1.0, "recall_small": 1.0}
+    lumped = purity.scores(torch.zeros_like(owner), owner, radii, 3)
+    assert lumped == {"purity": 0.5, "recall": 0.0, "recall_small": 0.0}
+    mixed = purity.scores(torch.tensor([[0, 0, 1, 1, 0, 0, 0, 0]]), owner, radii, 2)
+    assert mixed["recall"] == 0.5 and mixed["recall_small"] == 1.0
+
+
+def test_owners_of_patches_are_majorities():
+    instances = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    instances[0, :2, :2] = 2
+    instances[0, 3, 3] = 1
+    assert purity.token_owners(instances, 2, 3).tolist() == [[2, 0, 0, 0]]
+
+
+def test_windows_partition_the_map():
+    assert purity.windows((2, 2), (4, 4)).reshape(4, 4).tolist() == [[0, 0, 1, 1]] * 2 + [[2, 2, 3, 3]] * 2
+
+
+def test_a_cell_from_training_to_table(tmp_path, monkeypatch):
+    for name, value in dict(train_images=64, eval_images=32, log_every=1).items():
+        monkeypatch.setitem(design.TRAINING, name, value)
+    monkeypatch.setattr(cells, "CACHE", tmp_path / "scenes")
+    monkeypatch.setattr(cells, "PURITY_IMAGES", 16)
+    monkeypatch.setattr(cells.test, "__defaults__", (64,))
+    cell = Cell(Row("tiny", "micro_stvit", dict(embed_dim=16, depth=4, num_heads=2)), 0)
+    record = cells.run_cell(cell, tmp_path / "cells", tmp_path / "scratch")
+    assert record_of(cell, tmp_path / "cells") == json.loads(json.dumps(record))
+    assert record["test"]["images"] == 64 and len(record["curve"]) == 1
+    assert set(record["assignment"]) == {"layer 3", "layer 4", "windows"}
+    assert record["device"] == "cpu" and record["versions"]["torch"]
+
+
+def test_records_in_the_repository_are_whole():
+    planned = {cell.address for cell in plan()}
+    for path in CELLS.glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record["address"] == path.stem and path.stem in planned
+        assert record["test"]["images"] >= 20_000 and record["device"] == "cpu"
+
+
+def test_check_derives_the_tables_byte_for_byte(capsys):
+    assert main(["--check"]) == 0
+    assert "as on disk" in capsys.readouterr().out
+
+
+def test_check_sees_a_changed_table_and_a_changed_record(tmp_path, capsys):
+    folder, out = tmp_path / "cells", tmp_path / "out"
+    out.mkdir()
+    row = TABLES[0].rows[0]
+    write(folder, row, 0, 500)
+    path = folder / f"{Cell(row, 0).address}.json"
+    (out / "record.json").write_text(json.dumps({"inputs": {path.name: digest(path)}}))
+    for name, (frame, _) in report.derived(folder).items():
+        (out / f"{name}.csv").write_bytes(report.csv(frame).encode())
+    assert report.check(out, folder) == 0
+    write(folder, row, 1, 510)
+    assert report.check(out, folder) == 0
+    assert "1 cells were finished since" in capsys.readouterr().out
+    (out / "progress.csv").write_text("table\n")
+    assert report.check(out, folder) == 1
+    assert "progress.csv is not what the records give" in capsys.readouterr().err
+    write(folder, row, 0, 501)
+    assert report.check(out, folder) == 1
+    assert "is not the record that the tables were made from" in capsys.readouterr().err
+
+
+def test_shipped_checkpoints_count_as_recorded():
+    """The smallest share of what ``--report`` counts: the right answers are a subset of those recorded."""
+    folders = sorted(shipped.CHECKPOINTS.glob("*/record.json"))
+    size = sum(file.stat().st_size for file in shipped.CHECKPOINTS.rglob("*") if file.is_file())
+    assert size < 40e6
+    for path in folders:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record["weights"] == shipped.digest(path.parent / "model.safetensors")
+        assert record["address"] == shipped.cell_of(path.parent.name).address
+
+
+def test_the_command_line_lists_and_tabulates(capsys):
+    assert main([]) == 0 and main(["list", "--table", "stvit_table1"]) == 0
+    assert "stvit_table1" in capsys.readouterr().out
+    assert main(["tabulate", "--table", "stvit_table7", "--csv"]) == 0
+    assert isinstance(pd.read_csv(StringIO(capsys.readouterr().out)), pd.DataFrame)
+    with pytest.raises(SystemExit, match="unknown table 'nine'"):
+        main(["list", "--table", "nine"])
