@@ -41,6 +41,7 @@ JOBS = [
         "the papers' ablations, trained on scenes; shipped checkpoints counted again",
         ("analysis/ablations", "results/ablations/cells", "results/checkpoints", "stvit"),
     ),
+    Job("diversity", "how diverse the tokens are that each method leaves", ("analysis/diversity.py", "stvit")),
 ]
 
 

@@ -150,9 +150,9 @@ def report(frame, config: dict, out: Path | None = None) -> None:
         r.prose(
             "BAT argues that what a pruned model loses is the diversity of its tokens, and measures it as the distance "
             "of the tokens from the best matrix of equal rows (Eq. 4), here as a share of their norm. The score is "
-            f"taken on DeiT-S with **{weights}**, over six crops of two photographs, behind the last reduction. With untrained "
-            "weights class attention is close to uniform, so the picture shows what the operations do to any tokens, "
-            "not what training makes of them; no accuracy of this project stands in it."
+            f"taken on DeiT-S with **{weights}**, over six crops of two photographs, behind the last reduction. With "
+            "untrained weights class attention is close to uniform, so the picture shows what the operations do to any "
+            "tokens, not what training makes of them; no accuracy of this project stands in it."
         )
         if len(drop) == 2:
             r.prose(

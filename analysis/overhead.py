@@ -1,0 +1,176 @@
+"""``python -m analysis.overhead``: what deciding and merging cost beside the layers themselves.
+
+Each method runs beside plain layers that are handed the same number of tokens, cut off by a slice, in
+turn, pair by pair, so that a busy machine slows both. The overhead is the median of the pairs' ratios
+less 1; the ratio of the two fastest runs stands beside it, and the multiply-adds of the reductions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from analysis import formats
+from analysis.results import Report
+
+MODEL = "deit_small_patch16_224"
+
+
+def cut_twin(model):
+    """The plain model with ``model``'s numbers of tokens: at each reduction, tokens behind the first M go."""
+    import torch
+    from timm.models.vision_transformer import VisionTransformer
+
+    import stvit
+    from stvit.reduce.reduction import PruningBlock
+
+    class Cut(VisionTransformer):
+        def forward_features(self, x):
+            x = self.norm_pre(self._pos_embed(self.patch_embed(x)))
+            for block, tokens, before in zip(self.blocks, self.lengths, self.in_front, strict=True):
+                x = x[:, :tokens] if before else x
+                x = x + block.ls1(block.attn(block.norm1(x)))
+                x = x[:, :tokens]
+                x = x + block.ls2(block.mlp(block.norm2(x)))
+            return self.norm(x)
+
+        def forward(self, x):
+            return self.forward_head(self.forward_features(x))
+
+    plain = stvit.dense(model)
+    plain.__class__ = Cut
+    trace: list = []
+    with torch.no_grad():
+        model.forward_layers(torch.zeros(1, model.in_chans, *model.patch_embed.img_size), trace)
+    plain.lengths = [x.shape[1] for x, _ in trace]
+    plain.in_front = [isinstance(block, PruningBlock) for block in model.blocks]
+    return plain
+
+
+def time_pairs(first, second, images, pairs: int) -> list[tuple[float, float]]:
+    """Seconds of both models' forwards, in turn, the order swapped from pair to pair."""
+    import torch
+
+    def seconds(model) -> float:
+        start = time.perf_counter()
+        model(images)
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        seconds(first), seconds(second)
+        times = []
+        for i in range(pairs):
+            if i % 2:
+                b = seconds(second)
+                times.append((seconds(first), b))
+            else:
+                a = seconds(first)
+                times.append((a, seconds(second)))
+    return times
+
+
+def reduction_flops(model) -> float:
+    """Multiply-adds of all reductions on one image, by fvcore: class attention, matching and merging."""
+    import logging
+    import warnings
+
+    import torch
+
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # fvcore traces with torch.jit
+        from fvcore.nn import FlopCountAnalysis
+
+        images = torch.zeros(1, model.in_chans, *model.patch_embed.img_size)
+        counter = FlopCountAnalysis(model, images).set_op_handle("aten::baddbmm", _baddbmm_flops)
+        counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        return sum(count for name, count in counter.by_module().items() if name.endswith(".reduction"))
+
+
+def _baddbmm_flops(inputs, outputs) -> int:
+    batch, rows, inner = inputs[1].type().sizes()
+    return batch * rows * inner * inputs[2].type().sizes()[2]
+
+
+def compute(
+    methods: list[str],
+    batch: int = 64,
+    threads: int = 2,
+    pairs: int = 7,
+    base: str = MODEL,
+    device: str = "cpu",
+    choices: dict | None = None,
+    **model_args,
+):
+    """A row for each method: seconds of both, the overhead, and what the reductions compute."""
+    import pandas as pd
+    import timm
+    import torch
+
+    import stvit
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    dense = timm.create_model(base, **model_args).eval()
+    images = torch.randn(batch, dense.in_chans, *dense.patch_embed.img_size).to(device)
+    rows = []
+    for method in methods:
+        model = stvit.sparsify(dense, method=method, **(choices or {}))
+        flops, twin = reduction_flops(model), cut_twin(model)
+        times = time_pairs(model.to(device), twin.to(device), images, pairs)
+        own, plain = (min(run) for run in zip(*times, strict=True))
+        rows.append(
+            {
+                "method": method,
+                "tokens": twin.lengths[-1],
+                "seconds": own,
+                "plain seconds": plain,
+                "overhead %": 100 * (statistics.median(a / b for a, b in times) - 1),
+                "overhead of the fastest %": 100 * (own / plain - 1),
+                "reductions, 10⁶ multiply-adds": flops / 1e6,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def report(frame, config: dict, out: Path | None = None) -> None:
+    command = "python -m analysis.overhead --report"
+    device = config["device"]
+    with Report("overhead", "What reducing costs", command, config, 0, out=out, device=device) as r:
+        r.prose(
+            "A reduction must cost less than it saves. Each method was timed in pairs with plain layers that get the "
+            f"same numbers of tokens for nothing, at batch {config['batch']} on {config['threads']} threads "
+            f"({config['pairs']} pairs, median of their ratios)."
+        )
+        r.table("overhead", frame, "Forward time with and without the work of the reductions.", digits=3)
+
+
+def main(argv: list[str] | None = None) -> int:
+    from stvit.reduce import METHODS
+
+    parser = argparse.ArgumentParser(prog="python -m analysis.overhead", description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
+    parser.add_argument("--model", default=MODEL, help=f"a plain ViT of timm (default {MODEL})")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--report", action="store_true", help="write results/overhead with its record")
+    parser.add_argument("--out", type=Path, help="folder for the report")
+    formats.add_arguments(parser)
+    args = parser.parse_args(argv)
+    frame = compute(args.methods, args.batch, args.threads, args.pairs, args.model, args.device)
+    if args.report:
+        config = {key: getattr(args, key) for key in ("model", "batch", "threads", "pairs", "device")}
+        report(frame, config, args.out)
+    elif not formats.emit(frame, args):
+        print(formats.render(frame))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

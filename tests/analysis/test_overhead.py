@@ -1,0 +1,48 @@
+"""The overhead benchmark: its twin has the same token counts, and its table every method."""
+
+import json
+
+import torch
+
+import stvit
+from analysis import overhead
+from stvit.reduce import METHODS
+
+MICRO = dict(img_size=64, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=7)
+
+
+def model(method: str):
+    import timm
+
+    torch.manual_seed(0)
+    dense = timm.create_model("deit_tiny_patch16_224", **MICRO).eval()
+    return stvit.sparsify(dense, method=method)
+
+
+def test_the_twin_computes_on_as_many_tokens():
+    for method in METHODS:
+        sparse = model(method)
+        twin = overhead.cut_twin(sparse)
+        images = torch.randn(2, 3, 64, 64)
+        assert twin.forward_features(images).shape == sparse.forward_features(images).shape
+        assert twin(images).shape == (2, 7)
+
+
+def test_flops_of_the_reductions_are_their_terms():
+    """topk: class attention alone, N·C; evit: and the fused token; random: nothing."""
+    lengths = [64, 45, 32]
+    class_attention = sum((n + 1) * 48 for n in lengths)
+    assert overhead.reduction_flops(model("topk")) == class_attention
+    assert overhead.reduction_flops(model("random")) == 0
+    before, kept = [64, 46, 34], [45, 33, 24]
+    fused = sum((n + 1) * 48 + (n - k) * 48 for n, k in zip(before, kept, strict=True))
+    assert overhead.reduction_flops(model("evit")) == fused
+
+
+def test_table_and_command_line(capsys):
+    frame = overhead.compute(["bat", "tome"], 2, torch.get_num_threads(), 2, "deit_tiny_patch16_224", **MICRO)
+    assert list(frame.method) == ["bat", "tome"] and (frame[["seconds", "plain seconds"]] > 0).all(axis=None)
+    overhead.main(
+        ["--methods", "random", "--batch", "1", "--pairs", "1", "--json", "--model", "deit_tiny_patch16_224"]
+    )
+    assert json.loads(capsys.readouterr().out)[0]["method"] == "random"
