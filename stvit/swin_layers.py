@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from stvit.attention import Attention, ContextBlock, attend, attention_weights
 from stvit.pooling import Grid, Pooling, create_pooling
 from stvit.semantic import GlobalCenters
-from stvit.windows import inside_windows, restore_table, window_counts
+from stvit.windows import gather, inside_windows, restore_table, window_counts
+
+# Bytes of keys and values gathered at once: beyond some 32 MB malloc hands out fresh pages each time.
+GATHERED = 16 * 2**20
 
 
 class Windows(NamedTuple):
@@ -50,17 +53,41 @@ class WindowedAttention(Attention):
     def forward(self, query: Tensor, key: Tensor | None = None, windows: Windows | None = None) -> Tensor:
         if windows is None:
             return super().forward(query, key)
-        q, k, v = self.gather(query, key, windows)  # (B·windows, heads, Q or K, head_dim) each
+        q, kv = self.linear(query, key)  # (B, N, C), (B, N keys, 2C)
+        parts = [self.attend(q, kv, part) for part in self.split(windows, kv)]  # (B, windows·Q, C) together
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        x = gather(x, windows.restore[None]).squeeze(1)  # (B, N, C)
+        return self.proj_drop(self.proj(x))
+
+    def attend(self, q: Tensor, kv: Tensor, windows: Windows) -> Tensor:
+        q, k, v = self.heads(q, kv, windows)  # (B·windows, heads, Q or K, head_dim) each
         dropout = self.attn_drop.p if self.training else 0.0
         x = attend(q, k, v, self.scale, self.mask(windows, q), dropout, self.fused_attn)
-        x = x.transpose(1, 2).reshape(query.shape[0], -1, self.attn_dim)  # (B, windows·Q, C)
-        return self.proj_drop(self.proj(x[:, windows.restore]))  # (B, N, C)
+        return x.transpose(1, 2).reshape(kv.shape[0], -1, self.attn_dim)  # (B, windows·Q, C)
+
+    @staticmethod
+    def split(windows: Windows, kv: Tensor) -> list[Windows]:
+        """On a CPU as many windows at a time as keep the gathered keys in memory that is reused."""
+        count, keys = windows.keys.shape
+        size = kv.shape[0] * keys * kv.shape[2] * kv.element_size()  # of one window's keys and values
+        step = max(1, GATHERED // size) if kv.device.type == "cpu" else count
+        if step >= count:
+            return [windows]
+        return [
+            Windows(
+                windows.queries[i : i + step],
+                windows.keys[i : i + step],
+                windows.restore,
+                None if windows.mask is None else windows.mask[i : i + step],
+            )
+            for i in range(0, count, step)
+        ]
 
     def weights(self, query: Tensor, key: Tensor | None = None, windows: Windows | None = None) -> Tensor:
         """The maps put back on the grid: (B, heads, N queries, N keys), 0 outside a query's window."""
         if windows is None:
             return super().weights(query, key)
-        q, k, _ = self.gather(query, key, windows)
+        q, k, _ = self.heads(*self.linear(query, key), windows)
         maps = attention_weights(q, k, self.scale, self.mask(windows, q))  # (B·windows, heads, Q, K)
         maps = maps.unflatten(0, (query.shape[0], -1))
         columns = windows.keys[None, :, None, None].expand_as(maps)
@@ -68,16 +95,15 @@ class WindowedAttention(Attention):
         wide = wide.scatter_add_(4, columns, maps)  # (B, windows, heads, Q, N keys)
         return wide.transpose(1, 2).flatten(2, 3)[:, :, windows.restore]
 
-    def gather(self, query: Tensor, key: Tensor | None, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+    def linear(self, query: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
         if key is None:
             qkv = self.qkv(query)  # (B, N, 3C)
-            q, kv = qkv[..., : self.attn_dim], qkv[..., self.attn_dim :]
-        else:
-            q, kv = self._linear(query, 0, 1), self._linear(key, 1, 3)  # (B, N, C), (B, N keys, 2C)
-        q = q[:, windows.queries].unflatten(3, (self.num_heads, self.head_dim))
-        kv = kv[:, windows.keys].unflatten(
-            3, (2, self.num_heads, self.head_dim)
-        )  # (B, windows, K, 2, heads, d)
+            return qkv[..., : self.attn_dim], qkv[..., self.attn_dim :]
+        return self._linear(query, 0, 1), self._linear(key, 1, 3)  # (B, N, C), (B, N keys, 2C)
+
+    def heads(self, q: Tensor, kv: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        q = gather(q, windows.queries).unflatten(3, (self.num_heads, self.head_dim))
+        kv = gather(kv, windows.keys).unflatten(3, (2, self.num_heads, self.head_dim))
         k, v = kv.flatten(0, 1).permute(2, 0, 3, 1, 4).unbind(0)
         return q.flatten(0, 1).transpose(1, 2), k, v  # (B·windows, heads, Q or K, d)
 
@@ -179,8 +205,8 @@ class PerWindowStgmLayer(ConcatStgmLayer):
     def forward(self, s: Tensor, x: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
         if windows is None:
             return self.update(s, self.norm1(s), self.norm1(torch.cat([s, x], dim=1)))
-        keys = torch.cat([s, x], dim=1)[:, windows.keys].flatten(0, 1)  # (B·windows, K, C)
-        centers = s[:, windows.queries].flatten(0, 1)  # (B·windows, w_s², C)
+        keys = gather(torch.cat([s, x], dim=1), windows.keys).flatten(0, 1)  # (B·windows, K, C)
+        centers = gather(s, windows.queries).flatten(0, 1)  # (B·windows, w_s², C)
         centers = self.update(centers, self.norm1(centers), self.norm1(keys))
         return centers.reshape(s.shape)[:, windows.restore]  # (B, M, C)
 
@@ -221,7 +247,7 @@ class WindowPooling(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """(B, H·W, C) → (B, M, C), in the reading order of the semantic tokens' grid."""
-        windows = x[:, inside_windows(grid, self.window, x.device)].flatten(0, 1)  # (B·windows, w², C)
+        windows = gather(x, inside_windows(grid, self.window, x.device)).flatten(0, 1)  # (B·windows, w², C)
         centers = self.pool.forward(windows, self.window)  # (B·windows, w_s², C), recorded here, not there
         return centers.reshape(x.shape[0], -1, x.shape[2])[:, self._restore(grid, x.device)]
 

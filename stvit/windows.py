@@ -2,7 +2,7 @@
 
 Two ways to take a map (B, H, W, C) apart. ``pad``, ``roll`` and ``partition`` move the tokens themselves,
 as Swin's blocks do. Tables name tokens by their number y·W + x instead: row i of a table holds the tokens
-of window i, and ``x.flatten(1, 2)[:, table]`` gathers them. Windows of a table may overlap.
+of window i, and ``gather`` fetches them. Windows of a table may overlap.
 """
 
 from __future__ import annotations
@@ -77,6 +77,14 @@ def _axis_regions(
 def same_region(labels: Tensor) -> Tensor:
     """(windows, w²) → (windows, w², w²): True where a token may see another."""
     return labels[:, :, None] == labels[:, None, :]
+
+
+def gather(x: Tensor, table: Tensor) -> Tensor:
+    """(B, N, C) and (windows, n) → (B, windows, n, C); as x[:, table], copied row by row."""
+    B, N, C = x.shape
+    first = torch.arange(B, device=x.device)[:, None] * N  # (B, 1): where an image's tokens begin
+    rows = x.reshape(B * N, C).index_select(0, (first + table.flatten()).flatten())
+    return rows.view(B, *table.shape, C)
 
 
 def window_table(grid: Grid, window: Grid, device: torch.device | None = None) -> Tensor:

@@ -57,8 +57,10 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(stand_ins):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, TypeError, ValueError) as error:
-        reason = re.search(r"Unsupported (?:global|class)[^.]*?(\S+\.\S+) ", str(error))
-        what = f"it holds {reason[1]}, which is not loaded" if reason else str(error).strip().split("\n")[0]
+        found = re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", str(error))
+        what = "it is damaged or no checkpoint"
+        if found:
+            what = f"it holds {found[1]}, which is not loaded because unpickling it can run code"
         raise ValueError(f"{path} cannot be read as a checkpoint of tensors: {what}") from error
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

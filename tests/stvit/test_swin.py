@@ -79,7 +79,9 @@ def test_padding_takes_no_part(grid):
         x = torch.randn(1, *grid, 32)
         normed = block.norm1(x)
         attended = block._attn(normed)
-        last = normed[0, grid[0] // 7 * 7 :, grid[1] // 7 * 7 :].flatten(0, 1)  # the last window's real tokens
+        last = normed[0, grid[0] // 7 * 7 :, grid[1] // 7 * 7 :].flatten(
+            0, 1
+        )  # the last window's real tokens
         v = last @ block.attn.qkv.weight[64:].T + block.attn.qkv.bias[64:]
         torch.testing.assert_close(attended[0, -1, -1], block.attn.proj(v.mean(0)), atol=1e-5, rtol=0)
 
@@ -169,7 +171,10 @@ def test_stage_4_runs_on_the_semantic_tokens(w_s):
         (dict(semantic_window=8), "semantic_window ≤ 7"),
         (dict(semantic_window=0), "at least 1"),
         (dict(pooling="median"), "unknown pooling 'median'; choose one of"),
-        (dict(initialization="global"), "unknown initialization 'global'; choose one of both, spatial, offset"),
+        (
+            dict(initialization="global"),
+            "unknown initialization 'global'; choose one of both, spatial, offset",
+        ),
         (dict(project_keys="twice"), "unknown project_keys"),
         (dict(key_windows=(5, 14)), "at least 7"),
         (dict(border="none"), "choose one of inside, masked, released"),
