@@ -49,11 +49,11 @@ class Cell:
 
 
 def plan(tables=TABLES, seeds=SEEDS) -> list[Cell]:
-    """Every cell once, table by table, so that the first tables are complete first."""
+    """Every cell once, table by table and row by row, so that rows that are begun have all their seeds first."""
     cells: dict[str, Cell] = {}
     for table in tables:
-        for seed in seeds:
-            for row in table.rows:
+        for row in table.rows:
+            for seed in seeds:
                 cell = Cell(row, seed)
                 cells.setdefault(cell.address, cell)
     return list(cells.values())

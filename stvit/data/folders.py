@@ -61,7 +61,7 @@ def loading(config) -> dict:
         interpolation="bicubic",
         num_workers=config.workers,
         use_prefetcher=False,
-        persistent_workers=config.workers > 0,
+        persistent_workers=False,  # fresh workers are seeded from the epoch, so that a run can resume exactly
         device=torch.device("cpu"),
     )
 

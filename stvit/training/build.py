@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 
 import timm
 import torch
@@ -13,13 +14,11 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
-from stvit.checkpoints import fill, load_checkpoint, read_state_dict
+from stvit.checkpoints import WEIGHTS, fill, load_checkpoint, read_state_dict
 from stvit.record import unwrap
 from stvit.reduce.dynamicvit import Decision, ratio_loss
 from stvit.reduced_vit import decisions
 from stvit.training.config import TrainConfig
-
-IMAGE_ARGS = ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
 
 
 def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
@@ -34,30 +33,32 @@ def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
         args["drop_path_rate"] = config.drop_path
     torch.manual_seed(config.seed)
     model = timm.create_model(config.model, **{**args, "num_classes": num_classes})
+    if config.keep_rate and not hasattr(model, "set_keep_rate"):
+        raise ValueError(f"{config.model} has no keep rate to schedule; leave --keep-rate out")
     if config.init:
         tensors = initial_weights(config.init, num_classes)
-        shapes = {name: value.shape for name, value in model.state_dict().items()}
-        fitting = {
-            name: value
-            for name, value in tensors.items()
-            if name not in shapes or shapes[name] == value.shape
-        }  # another number of classes keeps its fresh head
-        fill(model, fitting, strict=False, source=config.init)
+        fill(model, without_other_heads(tensors, model), strict=False, source=config.init)
     return model
+
+
+def without_other_heads(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Without a classifier of another number of classes; whatever else does not fit is an error later."""
+    heads = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
+    prefixes = tuple(f"{name}." for name in ((heads,) if isinstance(heads, str) else heads))
+    own = model.state_dict()
+    return {
+        name: value
+        for name, value in tensors.items()
+        if not (name.startswith(prefixes) and name in own and own[name].shape != value.shape)
+    }
 
 
 def initial_weights(source: str, num_classes: int) -> dict[str, Tensor]:
     kind, colon, name = source.partition(":")
     if kind == "timm" and colon:
         return timm.create_model(name, pretrained=True, num_classes=num_classes).state_dict()
-    return read_state_dict(_file(source))
-
-
-def _file(path: str):
-    from pathlib import Path
-
-    folder = Path(path)
-    return folder / "model.safetensors" if folder.is_dir() else folder
+    path = Path(source)
+    return read_state_dict(path / WEIGHTS if path.is_dir() else path)
 
 
 class Criterion:

@@ -19,10 +19,13 @@ def option(default, help: str):
 class TrainConfig:
     """What decides a training. A recipe gives defaults; what the command line names goes before it."""
 
-    recipe: str = option("micro", f"defaults to start from: {', '.join(RECIPES)}")
+    recipe: str = option(
+        "", f"defaults to start from: {', '.join(RECIPES)} (micro for scenes; else the trunk's)"
+    )
     model: str = option("stvit_deit_tiny_patch16_224", "any model registered with timm")
     model_args: dict = field(
-        default_factory=dict, metadata={"help": "its arguments, as name=value or JSON (depth=6 num_semantic_tokens=9)"}
+        default_factory=dict,
+        metadata={"help": "its arguments, as name=value or JSON (depth=6 num_semantic_tokens=9)"},
     )
     init: str = option("", "start from weights: timm:NAME, or a checkpoint's path")
 
@@ -82,12 +85,12 @@ class TrainConfig:
         unknown = set(given) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"unknown option {sorted(unknown)[0]!r}")
-        recipe = given.get("recipe", cls.recipe)
+        recipe = given.get("recipe") or usual_recipe(given)
         if recipe not in RECIPES:
             raise ValueError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
         values = {**RECIPES[recipe], **given}
         values["model_args"] = {**RECIPES[recipe].get("model_args", {}), **given.get("model_args", {})}
-        return cls(**values)
+        return cls(**{**values, "recipe": recipe})
 
     def identity(self) -> dict:
         """What decides the outcome: all but where it is kept and how fast it is made."""
@@ -99,6 +102,13 @@ class TrainConfig:
             f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING
         }
         return {k: v for k, v in self.identity().items() if k not in defaults or v != defaults[k]}
+
+
+def usual_recipe(given: dict) -> str:
+    """What a model was meant to be trained with: small models for scenes, else the recipe of its trunk."""
+    if given.get("data", "scenes") == "scenes":
+        return "micro"
+    return "swin" if "swin" in given.get("model", "") else "deit"
 
 
 ELSEWHERE = ("recipe", "workers", "cache", "device", "threads", "out", "restart")

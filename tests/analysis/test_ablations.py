@@ -49,7 +49,7 @@ def test_the_plan_has_every_cell_once_and_first_tables_first():
     planned = plan()
     addresses = [cell.address for cell in planned]
     assert len(set(addresses)) == len(addresses)
-    first = [Cell(row, seed).address for seed in SEEDS for row in TABLES[0].rows]
+    first = [Cell(row, seed).address for row in TABLES[0].rows for seed in SEEDS]
     assert addresses[: len(first)] == first
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from stvit.checkpoints import load_checkpoint
+from stvit.checkpoints import CheckpointError, load_checkpoint
 from stvit.train import NotFinite, Trainer, main, train
 from stvit.training import journal
 from stvit.training.build import build_model
@@ -22,7 +22,8 @@ from stvit.training.recipes import RECIPES
 from stvit.training.state import STATE
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = dict(img_size=24, patch_size=6, embed_dim=16, depth=4, num_heads=2, num_semantic_tokens=4, stgm_at=2)
+SHAPE = dict(img_size=24, patch_size=6, embed_dim=16, depth=4, num_heads=2, mlp_ratio=3)
+TINY = dict(SHAPE, num_semantic_tokens=4, stgm_at=2)
 SMALL = dict(
     model="stvit_deit_tiny_patch16_224", model_args=TINY, image_size=24, train_images=64, eval_images=32,
     epochs=2, batch_size=16, log_every=1, threads=1, device="cpu", lr=1e-3, opt="adamw",
@@ -110,6 +111,20 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path):
     assert accuracy[0] == accuracy[1]
 
 
+def test_photographs_resume_exactly_too(tmp_path):
+    data = str(folder_of_photographs(tmp_path / "photos"))
+    changes = dict(
+        data=data, batch_size=8, workers=1, train_images=0, eval_images=0, auto_augment="rand-m5-n1"
+    )
+    train(small(tmp_path / "whole", **changes))
+    stopped = Trainer(small(tmp_path / "broken", **changes))
+    stopped.save = lambda: (Trainer.save(stopped), (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    train(small(tmp_path / "broken", **changes))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+
+
 def test_seeds_differ_and_repeat(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(small(tmp_path / name, epochs=1, seed=seed))
@@ -190,19 +205,18 @@ def test_a_teacher_is_followed(tmp_path):
 
 
 def test_keep_rates_follow_their_schedule_and_decisions_their_ratio(tmp_path):
-    shape = {name: TINY[name] for name in ("img_size", "patch_size", "embed_dim", "depth", "num_heads")}
     trainer = Trainer(
-        small(tmp_path / "evit", model="micro_evit", model_args=shape, keep_rate=0.5, keep_rate_epochs=2)
+        small(tmp_path / "evit", model="micro_evit", model_args=SHAPE, keep_rate=0.5, keep_rate_epochs=2)
     )
     rates = []
     for trainer.epoch in range(4):
         trainer.begin_epoch()
         rates.append(next(iter(trainer.plain.reductions.values())).keep_rate)
     assert rates == pytest.approx([1.0, 0.75, 0.5, 0.5])
-    decider = small(tmp_path / "dynamic", model="micro_dynamicvit", model_args=shape, epochs=1)
+    decider = small(tmp_path / "dynamic", model="micro_dynamicvit", model_args=SHAPE, epochs=1)
     with_ratio, without = (
         Trainer(decider),
-        Trainer(small(tmp_path / "other", model="micro_dynamicvit", model_args=shape, ratio_weight=0.0)),
+        Trainer(small(tmp_path / "other", model="micro_dynamicvit", model_args=SHAPE, ratio_weight=0.0)),
     )
     images, targets = next(iter(with_ratio.source.train(0)))
     values = []
@@ -223,6 +237,25 @@ def test_weights_to_start_from(tmp_path):
     assert torch.equal(other.norm.weight, started.norm.weight)
 
 
+def test_a_deit_starts_a_stvit_and_what_does_not_fit_is_refused(tmp_path):
+    import timm
+
+    deit = timm.create_model("deit_tiny_patch16_224", num_classes=12, **SHAPE)
+    torch.save(deit.state_dict(), tmp_path / "deit.pth")
+    with pytest.warns(UserWarning, match="missing blocks.2.centers.weight"):
+        model = build_model(small(tmp_path, init=str(tmp_path / "deit.pth")), 12)
+    assert torch.equal(model.pos_embed, deit.pos_embed[:, 1:])
+    assert torch.equal(model.blocks[3].mlp.fc1.weight, deit.blocks[3].mlp.fc1.weight)
+    wide = dict(TINY, embed_dim=32)
+    with pytest.raises(CheckpointError, match="shapes differ"):
+        build_model(small(tmp_path, init=str(tmp_path / "deit.pth"), model_args=wide), 12)
+
+
+def test_a_model_without_a_keep_rate_has_none_to_schedule(tmp_path):
+    with pytest.raises(ValueError, match="has no keep rate"):
+        Trainer(small(tmp_path, keep_rate=0.7))
+
+
 def test_recipes_stand_under_what_is_given():
     config = from_command_line(
         ["--recipe", "deit", "--lr", "5e-4", "--model-args", "depth=3", "pooling=mean"]
@@ -231,6 +264,8 @@ def test_recipes_stand_under_what_is_given():
     assert config.model_args == {"depth": 3, "pooling": "mean"}
     micro = TrainConfig.of(model_args={"depth": 3})
     assert micro.model_args == {**RECIPES["micro"]["model_args"], "depth": 3}
+    assert TrainConfig.of().recipe == "micro" and TrainConfig.of(data="photos").recipe == "deit"
+    assert TrainConfig.of(data="photos", model="stvit_swin_tiny_patch4_window7_224").recipe == "swin"
     with pytest.raises(ValueError, match="unknown recipe 'none'; choose one of deit"):
         TrainConfig.of(recipe="none")
 
