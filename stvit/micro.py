@@ -3,7 +3,7 @@
 ``micro_deit`` is the dense model, ``micro_stvit`` the one with semantic tokens, ``micro_bat`` and so on
 those of ``stvit.reduce.METHODS``. They keep the proportions of DeiT and of STViT-DeiT: the first third of
 the layers is the base module, the next two layers are the STGM. The stem is there because patches that
-enter through one linear layer learn too slowly for a small training (ten times the images).
+enter through one linear layer learn too slowly for so small a training.
 """
 
 from __future__ import annotations

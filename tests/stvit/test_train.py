@@ -174,6 +174,16 @@ def test_an_imagenet_style_folder_trains_by_the_same_command(tmp_path, capsys):
     assert record["config"]["data"] == str(data) and (out / journal.CURVES).exists()
 
 
+def test_a_part_of_a_folder_can_be_asked_for(tmp_path):
+    from stvit.data.folders import open_split
+
+    data = str(folder_of_photographs(tmp_path))
+    part = open_split(small(tmp_path, data=data, train_images=10), training=True)
+    part.transform = lambda image: image.size
+    assert len(part) == 10 and part[0][0] == (40, 40) and part.reader.class_to_idx["birch"] == 1
+    assert len(open_split(small(tmp_path, data=data, train_images=0), training=True)) == 24
+
+
 def test_a_folder_that_is_none_says_what_is_wanted(tmp_path, capsys):
     assert main([*words(small(tmp_path / "out")), "--data", str(tmp_path)]) == 1
     assert "holds train/CLASS/*.jpg" in capsys.readouterr().out
