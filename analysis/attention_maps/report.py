@@ -1,0 +1,267 @@
+"""``results/attention_maps``: Figures 1, 3 and 4 from the checkpoints at hand, and the captions in numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.attention_maps import figures, layers, look, measure, semantic, swin
+from analysis.attention_maps.capture import capture, class_attention, image_relevance
+from analysis.images import normalised, photo, scenes
+from analysis.models import Subject, open_model, weights_of
+from analysis.results import Report
+
+DENSE, SPARSE = "micro_deit_class_token", "micro_stvit_16"
+BOTH, GLOBAL = "micro_stvit_4", "micro_stvit_global"
+SWIN = "stvit_swin_tiny_patch4_window7_224"
+FAMILY = ("micro_stvit_4", "micro_stvit_9", "micro_stvit_16", "micro_stvit_36", GLOBAL)
+SHOWN = (0, 5, 9)  # scenes that are drawn
+
+
+def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
+    """Measure and draw everything; returns the table of claims."""
+    subjects = {name: open_model(name) for name in (DENSE, *FAMILY)}
+    by_layer = layers(subjects[DENSE], images)
+    stgm = pd.concat([semantic(subjects[name], images) for name in FAMILY], ignore_index=True)
+    window_maps, pictured = _swin()
+    table = claims(by_layer, stgm, window_maps)
+    config = dict(
+        images=images, shown=list(SHOWN), untrained=[s.name for s in subjects.values() if not s.trained]
+    )
+    command = "python -m analysis.attention_maps --report"
+    inputs = weights_of(*subjects.values())
+    title = "Attention maps: who looks at whom"
+    with Report("attention_maps", title, command, config, 0, inputs, out) as r:
+        r.prose(introduction(config["untrained"], images))
+        r.table(
+            "claims",
+            table,
+            "What the captions say, in numbers. Images are scenes of the test split.",
+            digits=3,
+        )
+        _figure_1(r, subjects[DENSE], by_layer)
+        _figures_3_and_4(r, subjects[SPARSE], stgm)
+        _figure_4d(r, subjects[BOTH], subjects[GLOBAL], stgm)
+        _rollouts(r, [subjects[DENSE], *(subjects[name] for name in FAMILY[:4])])
+        r.heading("Semantic windows of a Swin")
+        r.figure(
+            "windows",
+            swin.draw(window_maps, pictured, f"{SWIN}, UNTRAINED: the 9 semantic tokens of the first window"),
+            f"Layer 3 of stage 3: the tokens pooled from a 7 × 7 window (orange) look at its 10 × 10 neighbourhood "
+            f"(blue); {window_maps.outside_share():.0%} of their attention leaves the window, an even map's would be "
+            f"{window_maps.outside_even():.0%}. The weights are untrained: this shows who can see whom, no finding.",
+            alt="A photograph with a window and its larger key window, and nine attention maps confined to it",
+        )
+        r.heading("All measures")
+        r.table("layers", by_layer, "The dense model, layer by layer.")
+        r.table("semantic", stgm, "The STGM and the layers behind it, for each checkpoint.")
+    return table
+
+
+def introduction(untrained: list[str], images: int) -> str:
+    text = (
+        "The papers' pictures of attention, drawn from this project's small models on scenes of 48 × 48 pixels in "
+        f"8 × 8 tokens, and what their captions claim measured over {images} test scenes. Each map is scaled to its own "
+        "largest value. Six layers stand for the papers' twelve: whether a habit of DeiT-S on ImageNet shows here is "
+        "a question these tables answer for these models alone."
+    )
+    if untrained:
+        text += f" **Not trained yet, and no evidence for anything: {', '.join(untrained)}.**"
+    return text
+
+
+def claims(by_layer: pd.DataFrame, stgm: pd.DataFrame, window_maps) -> pd.DataFrame:
+    """A row for each claim: figure, what is measured, value, what it is compared to, and what follows."""
+    first, last = by_layer.iloc[0], by_layer.iloc[-1]
+    rows = [
+        _claim("1 left", "class attention differs between layers", DENSE,
+               "rank correlation of layer 1 with the last", first.class_rank_correlation_last, 1.0,
+               "below", by_layer.trained.all(), margin=0.3),
+        _claim("1 left", "scores of other layers are imprecise", DENSE,
+               "top 30 % of layer 1 also in the last's", first.class_top_overlap_last, 1.0,
+               "below", by_layer.trained.all(), margin=0.3),
+        _claim("1 right", "vertical lines in the deep layers: a few columns hold the attention", DENSE,
+               "top 5 % of columns, last layer, beside layer 1", last.top_columns, first.top_columns,
+               "above", by_layer.trained.all(), margin=0.02),
+        _claim("1 right", "vertical lines in the deep layers: rows look alike", DENSE,
+               "overlap of two rows, last layer, beside layer 1", last.row_overlap, first.row_overlap,
+               "above", by_layer.trained.all(), margin=0.02),
+    ]  # fmt: skip
+    for name, part in stgm.groupby("model", sort=False):
+        trained, maps = bool(part.trained.all()), part[part.kind == "image"]
+        one, two = maps.iloc[1], maps.iloc[2]
+        later = part[part.kind == "semantic"]
+        if name != GLOBAL:
+            rows.append(_claim("3", "maps stay with their windows", name, "share of a map in its own window",
+                               one.window_share, one.window_even, "above", trained, margin=0.02))  # fmt: skip
+            rows.append(_claim("4b", "the second layer is more accurate", name,
+                               "share of a map on the marked object, second layer beside first",
+                               two.on_marked, one.on_marked, "above", trained, margin=0.005))  # fmt: skip
+        rows.append(_claim("4a", f"one token (here {two.global_token:.0f}) looks at semantic tokens, in nearly all images",
+                           name, "images in which it is that one", two.agree, two.chance, "above", trained,
+                           margin=0.4))  # fmt: skip
+        for row in later.itertuples():
+            rows.append(_claim("4c", f"most tokens look at one token (here {row.global_token:.0f}), in nearly all images",
+                               name, f"images in which it is that one, {row.part}", row.agree, row.chance,
+                               "above", trained, margin=0.4))  # fmt: skip
+        same = later.iloc[0].global_token == two.global_token
+        rows.append(_claim("4a, 4c", "it is the same token in both", name, "same token (1) or not (0)",
+                           float(same), 1 / int(round(1 / later.iloc[0].even)), "above", trained, 0.0))  # fmt: skip
+    pair = stgm[stgm.part.str.endswith("STGM") & stgm.model.isin([BOTH, GLOBAL])]
+    by_model = pair.groupby("model").first()
+    rows.append(_claim("4d", "global initialization alone: more similar maps", GLOBAL,
+                       f"overlap of two tokens' maps, beside {BOTH}", by_model.row_overlap[GLOBAL],
+                       by_model.row_overlap[BOTH], "above", bool(pair.trained.all()), margin=0.02))  # fmt: skip
+    rows.append(_claim("4d", "global initialization alone: not tied to places", GLOBAL,
+                       f"share of a map in its own window, beside {BOTH}", by_model.window_share[GLOBAL],
+                       by_model.window_share[BOTH], "below", bool(pair.trained.all()), margin=0.02))  # fmt: skip
+    rows.append(_claim("windows", "tokens of a window look beyond it", SWIN, "share of attention outside",
+                       window_maps.outside_share(), window_maps.outside_even(), "", False))  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _claim(figure, claim, model, measured, value, beside, side, trained, margin=0.0) -> dict:
+    """``side`` is where the paper expects the value, seen from what stands beside it, by ``margin`` or more."""
+    apart = value - beside if side == "above" else beside - value
+    holds = "yes" if apart > margin else "reversed" if apart < -margin else "no"
+    return dict(
+        figure=figure, claim=claim, model=model, measure=measured, value=float(value), beside=float(beside),
+        holds_here=holds if trained and side else "untrained",
+    )  # fmt: skip
+
+
+def _figure_1(r: Report, subject: Subject, by_layer: pd.DataFrame) -> None:
+    batch, maps = look(subject, max(SHOWN) + 1)
+    photos = [batch.images[i].permute(1, 2, 0).numpy() for i in SHOWN]
+    cls = class_attention(maps)[list(SHOWN)]
+    last = by_layer.iloc[-1]
+    r.heading("Figure 1: the dense model")
+    r.figure(
+        "figure1_left",
+        figures.by_layer(photos, cls, maps.grid, f"{subject.label}: what the class token looks at"),
+        "Figure 1, left. Class attention by layer, mean over heads. Layer 1's ranking correlates with the last "
+        f"layer's by {by_layer.class_rank_correlation_last.iloc[0]:.2f}, that of the layer before the last by "
+        f"{by_layer.class_rank_correlation_last.iloc[-2]:.2f}.",
+        alt="Three scenes and, beside each, heat maps of class attention for every layer",
+    )
+    shown = [layer[SHOWN[0] : SHOWN[0] + 1] for layer in maps.base]
+    r.figure(
+        "figure1_right",
+        figures.whole_maps(
+            shown, f"{subject.label}: 65 tokens (class token first), rows look at columns", by_layer
+        ),
+        f"Figure 1, right. Whole maps of the first scene; bars are means over all. In the last layer the top 5% of "
+        f"columns hold {last.top_columns:.0%} of the attention ({last.top_columns_even:.0%} if it were even), in the "
+        f"first {by_layer.top_columns.iloc[0]:.0%}.",
+        alt="Square attention maps of each layer and a bar chart of the share of attention in the top columns",
+    )
+
+
+def _figures_3_and_4(r: Report, subject: Subject, stgm: pd.DataFrame) -> None:
+    batch, maps = look(subject)
+    first = len(maps.base) + 1
+    outlines = measure.windows(maps.grid, maps.semantic_grid)
+    photos = [batch.images[i].permute(1, 2, 0).numpy() for i in SHOWN[:2]]
+    own = stgm[stgm.model == subject.name]
+    one, two = (own[own.part == f"layer {first + i}, STGM"].iloc[0] for i in (0, 1))
+    r.heading("Figures 3 and 4: the semantic tokens")
+    for name, i, text in (
+        ("figure3", 0, f"Figure 3. First layer of the STGM. {one.window_share:.0%} of a map lies in its own window "
+         f"(outlined; {one.window_even:.0%} of an even map), its centroid {one.distance:.2f} tokens from the window's "
+         f"centre ({one.distance_other:.2f} from those of other windows)."),
+        ("figure4b", 1, f"Figure 4b. Second layer, its image part. {two.window_share:.0%} of a map lies in its own "
+         f"window; {two.on_marked:.0%} on the marked object, whose class is asked for ({one.on_marked:.0%} in the first "
+         f"layer, {two.on_marked_even:.0%} for an even map)."),
+    ):  # fmt: skip
+        shown = [maps.to_image[i].mean(1)[n] for n in SHOWN[:2]]
+        labels = [f"{subject.label}: layer {first + i}, scene {n}" for n in SHOWN[:2]]
+        drawing = figures.semantic_maps(photos, shown, maps.grid, outlines, labels)
+        r.figure(name, drawing, text, alt="Scenes and one heat map over each for every semantic token")
+    r.figure(
+        "figure4a",
+        figures.second_layer(
+            maps.to_semantic[0][0].mean(0),
+            maps.to_image[1][0].mean(0),
+            f"{subject.label}: layer {first + 1}, scene 0",
+        ),
+        f"Figure 4a. Token {two.global_token:.0f} looks at semantic tokens most in {two.agree:.0%} of the images "
+        f"(by chance {two.chance:.0%}), with {two.mass:.0%} of its attention; the others spend {two.mass_others:.0%}. "
+        f"Even attention would spend {two.even:.0%}.",
+        alt="A wide attention map: rows are semantic tokens, columns semantic and image tokens",
+    )
+    votes = {"as row, layer 4 (4a)": _votes(maps.to_semantic[0].mean(1).sum(-1))}
+    for i, layer in enumerate(maps.after):
+        votes[f"as column, layer {first + 2 + i}"] = _votes(layer.mean((1, 2)))
+    later = own[own.kind == "semantic"]
+    said = "; ".join(
+        f"{row.part}: token {row.global_token:.0f} in {row.agree:.0%} of the images, by chance {row.chance:.0%}"
+        for row in later.itertuples()
+    )
+    r.figure(
+        "figure4c",
+        figures.after_stgm(
+            maps.after, votes, first + 2, f"{subject.label}: the layers behind the STGM, mean map"
+        ),
+        f"Figure 4c. The token that the others look at most: {said}.",
+        alt="Attention maps among semantic tokens, and bars of how often each token is the most looked at",
+    )
+
+
+def _rollouts(r: Report, subjects: list[Subject]) -> None:
+    import torch
+
+    batch, _ = look(subjects[0], max(SHOWN) + 1)
+    pictures = batch.images[list(SHOWN)].permute(0, 2, 3, 1).numpy()
+    found = [capture(s.model, normalised(pictures, s.model)) for s in subjects]
+    maps = torch.stack([image_relevance(one) for one in found], dim=1)  # (B, models, N)
+    covered = measure.owners(batch.instances[list(SHOWN)], found[0].grid, batch.classes.shape[1] + 1)
+    marked = [measure.on_objects(maps[:, i : i + 1], covered)["on_marked"] for i in range(len(subjects))]
+    r.figure(
+        "rollout",
+        figures.by_layer(pictures, maps, found[0].grid, "attention through all layers",
+                         titles=[s.label.replace(", ", "\n").replace("micro_", "") for s in subjects]),
+        "Attention rollout (each layer's map halved with its residual) from the output back to the image, in STViT "
+        "through the semantic tokens. Share on the marked object in these scenes: "
+        + ", ".join(f"{s.name} {share:.0%}" for s, share in zip(subjects, marked, strict=True)) + ".",
+        alt="Scenes and the rollout of attention of several models over each",
+    )  # fmt: skip
+
+
+def _votes(mass) -> list[float]:
+    import torch
+
+    return (torch.bincount(mass.argmax(1), minlength=mass.shape[1]) / len(mass)).tolist()
+
+
+def _figure_4d(r: Report, both: Subject, alone: Subject, stgm: pd.DataFrame) -> None:
+    batch = scenes(max(SHOWN) + 1, both.size[0])
+    pictures = batch.images[list(SHOWN[:2])].permute(0, 2, 3, 1).numpy()
+    found = [capture(s.model, normalised(pictures, s.model)) for s in (both, alone)]
+    maps = [one.to_image[0].mean(1)[i] for i in range(len(pictures)) for one in found]
+    first = len(found[0].base) + 1
+    labels = [f"{s.label}: layer {first}" for _ in pictures for s in (both, alone)]
+    outlines = measure.windows(found[0].grid, found[0].semantic_grid)
+    shown = [picture for picture in pictures for _ in found]
+    pair = stgm[stgm.model.isin([both.name, alone.name]) & stgm.part.str.endswith("STGM")]
+    table = pair.set_index(["model", "part"])
+    start = f"layer {first}, STGM"
+    r.figure(
+        "figure4d",
+        figures.semantic_maps(shown, maps, found[0].grid, outlines, labels),
+        "Figure 4d. Spatial and global initialization, and global alone, at 4 semantic tokens.",
+        alt="Heat maps of four semantic tokens of two models",
+    )
+    r.figure(
+        "figure4d_overlap",
+        figures.overlaps(pair),
+        f"In layer {first} two tokens' maps overlap by {table.row_overlap[alone.name, start]:.0%} with global "
+        f"initialization alone, by {table.row_overlap[both.name, start]:.0%} with both.",
+        alt="Bars: overlap of maps and share of maps in their own window, for two models and two layers",
+    )
+
+
+def _swin():
+    subject = open_model(SWIN)
+    picture = photo("china", 224)
+    return swin.capture_windows(subject.model, normalised(picture, subject.model)), picture

@@ -1,0 +1,95 @@
+"""The models that figures are drawn from: shipped checkpoints, users' checkpoints, untrained stand-ins.
+
+subject = open_model("micro_stvit_16")    # shipped in results/checkpoints, or its untrained stand-in
+subject = open_model("runs/my-model")     # a folder or file that stvit.load_checkpoint reads
+subject = open_model("stvit_deit_small_patch16_224")  # any timm model, untrained
+subject.label                             # says so where weights are untrained
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.results import RESULTS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SHELF = RESULTS / "checkpoints"
+TOKEN_HEAD = dict(class_token=True, global_pool="token")
+STAND_INS: dict[str, tuple[str, dict]] = {  # what has the shape of a checkpoint that is not there
+    "micro_deit": ("micro_deit", {}),
+    "micro_deit_class_token": ("micro_deit", TOKEN_HEAD),
+    "micro_stvit_4": ("micro_stvit", {}),
+    "micro_stvit_9": ("micro_stvit", dict(num_semantic_tokens=9)),
+    "micro_stvit_16": ("micro_stvit", dict(num_semantic_tokens=16)),
+    "micro_stvit_36": ("micro_stvit", dict(num_semantic_tokens=36)),
+    "micro_stvit_global": ("micro_stvit", dict(initialization="global")),
+    "micro_bat": ("micro_bat", dict(keep_rate=0.4)),
+    "micro_evit": ("micro_evit", dict(TOKEN_HEAD, keep_rate=0.4)),
+    "micro_tome": ("micro_tome", dict(TOKEN_HEAD, r=12)),
+    "micro_dynamicvit": ("micro_dynamicvit", dict(TOKEN_HEAD, keep_rate=0.5)),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in evaluation mode, and what it is."""
+
+    name: str
+    model: nn.Module
+    trained: bool
+    weights: Path | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name if self.trained else f"{self.name}, UNTRAINED"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The image size, in pixels, that the model was made for."""
+        embed = getattr(self.model, "patch_embed", None)
+        size = getattr(embed, "img_size", None) or self.model.pretrained_cfg["input_size"][1:]
+        return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def available(shelf: Path = SHELF) -> list[str]:
+    """The checkpoints at hand, by name."""
+    return sorted(path.parent.name for path in Path(shelf).glob("*/model.safetensors"))
+
+
+def open_model(which: str | Path, shelf: Path = SHELF, seed: int = 0) -> Subject:
+    """A shipped checkpoint by name, any checkpoint by path, or an untrained model by timm's name."""
+    import timm
+    import torch
+
+    import stvit
+
+    name = str(which)
+    if name in available(shelf):
+        return _load(shelf / name, name)
+    if name not in STAND_INS and Path(name).exists():
+        return _load(Path(name), Path(name).name)
+    if name in STAND_INS or timm.is_model(name):
+        architecture, args = STAND_INS.get(name, (name, {}))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            return Subject(name, timm.create_model(architecture, **args).eval(), trained=False)
+    shipped = ", ".join(available(shelf)) or "none"
+    raise stvit.CheckpointError(
+        f"{name!r} is neither a path, nor a timm model, nor a shipped checkpoint ({shipped})"
+    )
+
+
+def _load(folder: Path, name: str) -> Subject:
+    import stvit
+
+    weights = folder / "model.safetensors" if folder.is_dir() else folder
+    return Subject(name, stvit.load_checkpoint(folder).eval(), trained=True, weights=weights)
+
+
+def weights_of(*subjects: Subject) -> list[Path]:
+    """The files that a report names as its inputs."""
+    return list(dict.fromkeys(subject.weights for subject in subjects if subject.weights is not None))
