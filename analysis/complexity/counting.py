@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from analysis.complexity.memory import remembered
 from analysis.complexity.readings import Build
 
 with warnings.catch_warnings():  # it scripts a loss at import, which torch deprecates
@@ -182,7 +183,7 @@ def _from_torchvision(name: str, dense: bool = False, **options) -> nn.Module:
 
 
 class Registry:
-    """Counts by ``Build``, each made once; many at a time by several processes."""
+    """Counts by ``Build``, each made once and remembered; many at a time by several processes."""
 
     def __init__(self, builds: Iterable[Build] = ()) -> None:
         wanted = {repr(build): build for build in builds}
@@ -193,16 +194,22 @@ class Registry:
         """The count, or in words why there is none."""
         key = repr(build)
         if key not in self._known:
-            self._known[key] = count_build(build)
+            self._known[key] = count_once(build)
         return self._known[key]
 
 
 def count_all(builds: list[Build]) -> list[Count | str]:
     workers = min(os.cpu_count() or 1, len(builds) // 8)  # each one imports torch first
     if workers < 2:
-        return [count_build(build) for build in builds]
+        return [count_once(build) for build in builds]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        return list(pool.map(count_build, builds))
+        return list(pool.map(count_once, builds))
+
+
+def count_once(build: Build) -> Count | str:
+    """``count_build``, or what it returned while models and versions were the same."""
+    found = remembered(count_build)(build._replace(options=dict(build.options)))
+    return found if isinstance(found, str) else Count(*found)
 
 
 def _one_thread() -> None:
