@@ -34,7 +34,11 @@ class Job:
 
 JOBS = [
     Job("overview", "STViT in one picture", ("analysis/overview.py", "stvit")),
-    Job("complexity", "FLOPs: printed, in closed form, counted", ("analysis/complexity", "stvit")),
+    Job(
+        "complexity",
+        "FLOPs: printed, in closed form, counted",
+        ("analysis/complexity", "results/paper/flops_cells.csv", "stvit"),
+    ),
     Job("cluster_sim", "the cluster-center recovery theorem, simulated", ("analysis/cluster_sim",)),
     Job(
         "ablations",
