@@ -22,6 +22,7 @@ SHIPPED = {
     "micro_stvit_9": ("stvit_table1", "9 tokens"),
     "micro_stvit_16": ("stvit_table1", "16 tokens"),
     "micro_stvit_36": ("stvit_table1", "36 tokens"),
+    "micro_stvit_global": ("stvit_table7", "global"),
     "micro_deit_class_token": ("stvit_table4", "dense, class token"),
     "micro_dynamicvit": ("stvit_table4", "DynamicViT"),
     "micro_evit": ("stvit_table4", "EViT"),
