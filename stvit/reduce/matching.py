@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
 def cosine(z: Tensor) -> Tensor:
     """Cosine similarity of all pairs: (B, K, C) → (B, K, K)."""
-    unit = F.normalize(z, dim=2)
-    return unit @ unit.transpose(1, 2)
+    norm = z.norm(dim=2).clamp_min(torch.finfo(z.dtype).tiny ** 0.5)  # (B, K)
+    return z @ z.transpose(1, 2) / (norm[:, :, None] * norm[:, None, :])
 
 
 def homogeneous_pairs(similarity: Tensor, pairs: int) -> tuple[Tensor, Tensor, Tensor]:

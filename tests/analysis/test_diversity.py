@@ -45,7 +45,12 @@ def frame() -> pd.DataFrame:
 
 def test_every_method_has_its_rows(frame):
     assert list(frame.method.unique()) == list(diversity.METHODS) and len(frame) == 2 * len(diversity.METHODS)
-    assert frame.score.between(0, 1).all() and frame.sd.notna().all()
+    many = frame[frame.tokens > 1]
+    assert (
+        many.score.between(0, 1).all()
+        and many.sd.notna().all()
+        and frame[frame.tokens < 2].score.isna().all()
+    )
     bat = frame[frame.method == "bat"]
     assert bat.tokens.tolist() == [25, 4] and bat.printed_top1.tolist() == [79.6, 77.8]
     assert frame[frame.method == "tome"].printed_top1.isna().all()
