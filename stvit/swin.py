@@ -32,7 +32,8 @@ class WindowAttention(TimmWindowAttention):
         q, k, v = self.project(x)  # (B·windows, heads, w², head_dim) each
         bias = self.bias(labels, x.shape[0], q.dtype)
         dropout = self.attn_drop.p if self.training else 0.0
-        x = attend(q, k, v, self.scale, bias, dropout, self.fused_attn)
+        fused = self.fused_attn and not torch.onnx.is_in_onnx_export()  # ONNX takes fused attention apart
+        x = attend(q, k, v, self.scale, bias, dropout, fused)
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))  # (B·windows, w², C)
 
     def weights(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
