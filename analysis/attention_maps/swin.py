@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from analysis import style
-from analysis.attention_maps.figures import blank, outline, overlay
-from analysis.attention_maps.figures import number as number_panel
+from analysis.panels import blank, outline, overlay
+from analysis.panels import number as number_panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

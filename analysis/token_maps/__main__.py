@@ -1,0 +1,90 @@
+"""``python -m analysis.token_maps``: kept, merged, dropped and semantic tokens drawn back on the image.
+
+python -m analysis.token_maps --image china --checkpoint micro_bat --out pictures
+python -m analysis.token_maps --image a.jpg --checkpoint vit_small_patch16_224 --method tome --size 224 336
+python -m analysis.token_maps             shares of kept, merged and dropped patches by method
+python -m analysis.token_maps --report    results/token_maps
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from analysis import formats, style
+from analysis.images import SAMPLES, ImageError, photo
+from analysis.results import RESULTS
+
+
+def draw(subject, picture, label: str | None = None):
+    """One image through one model: a token map for each layer that reduces."""
+    from analysis.images import normalised
+    from analysis.token_maps import figures, follow
+
+    stages = follow(subject.model, normalised(picture, subject.model))
+    drawn = [(stage.labels[0], stage.grid, f"{stage.tokens} tokens") for stage in stages]
+    lines = [drawn[i : i + 4] for i in range(0, len(drawn), 4)]
+    soft = range(len(lines)) if not hasattr(subject.model, "reductions") else ()
+    titles = ["image", *("" for _ in range(4))]
+    for line, first in zip(lines, range(0, len(drawn), 4), strict=True):
+        for i, (labels, grid, below) in enumerate(line):
+            line[i] = (labels, grid, f"layer {stages[first + i].layer}: {below}")
+    return figures.rows([picture] * len(lines), lines, titles, label or subject.label, soft=soft)
+
+
+def picture(args: argparse.Namespace) -> list[Path]:
+    import stvit
+    from analysis.models import Subject, open_model
+
+    subject = open_model(args.checkpoint)
+    if args.method:
+        model = stvit.sparsify(subject.model, method=args.method).eval()
+        subject = Subject(f"{subject.name} with {args.method}", model, subject.trained, subject.weights)
+    shown = photo(args.image, tuple(args.size) if args.size else subject.size)
+    return style.save(draw(subject, shown), args.out / "token_map")
+
+
+def main(argv: list[str] | None = None) -> int:
+    from stvit.reduce import METHODS
+
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.token_maps",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--image", help=f"a file, or one of {', '.join(SAMPLES)} (scene:7 is scene 7)")
+    parser.add_argument("--checkpoint", default="micro_stvit_16", help="shipped name, path or timm model")
+    parser.add_argument(
+        "--method", choices=("stvit", *METHODS), help="sparsify the checkpoint with this first"
+    )
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="image size (the model's)")
+    parser.add_argument("--images", type=int, default=256, help="scenes that numbers are taken over (256)")
+    parser.add_argument("--report", action="store_true", help="write results/token_maps with its record")
+    parser.add_argument("--out", type=Path, help="folder for pictures or report")
+    formats.add_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.image and not args.report:
+        args.out = args.out or Path("pictures")
+        try:
+            print(*picture(args), sep="\n")
+        except (ImageError, ValueError) as reason:
+            parser.exit(1, f"{parser.prog}: {reason}\n")
+        return 0
+    if args.report:
+        from analysis.token_maps import report
+
+        frame = report.write(args.out or RESULTS / "token_maps", args.images)
+    else:
+        import pandas as pd
+
+        from analysis.token_maps import fates
+        from analysis.token_maps.subjects import methods
+
+        frame = pd.concat([fates(name, subject, args.images) for name, subject in methods().items()])
+    if not formats.emit(frame, args):
+        print(formats.render(frame.drop(columns=["weights", "images"]), digits=3))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,48 @@
+"""The methods to compare: trained checkpoints where they are at hand, else reductions put into the dense model."""
+
+from __future__ import annotations
+
+from analysis.models import Subject, available, open_model
+
+DENSE = "micro_deit_class_token"
+TRAINED = {"BAT": "micro_bat", "EViT": "micro_evit", "DynamicViT": "micro_dynamicvit", "ToMe": "micro_tome"}
+SEMANTIC = {"STViT": "micro_stvit_16"}
+OFF_THE_SHELF = {  # put into the dense model, not trained again
+    "BAT": dict(method="bat", keep_rate=0.6),
+    "EViT": dict(method="evit", keep_rate=0.6),
+    "DynamicViT": dict(method="dynamicvit", keep_rate=0.6),
+    "ToMe": dict(method="tome", r=8),
+    "top-k": dict(method="topk", keep_rate=0.6),
+    "random": dict(method="random", keep_rate=0.6),
+    "mean pooling": dict(method="meanpool", tokens=16),
+    # all but one token are clusters: BAT's Figure 2 (c)
+    "clusters only": dict(method="bat", keep_rate=0.6, clusters=1.0, pairs=0),
+}
+FIGURE_2 = ("top-k", "clusters only", "BAT")
+
+
+def off_the_shelf(name: str, dense: Subject | None = None) -> Subject:
+    """The dense model with the reductions of a method, whose own parts, if any, are fresh."""
+    import torch
+
+    import stvit
+
+    dense = dense or open_model(DENSE)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = stvit.sparsify(dense.model, **OFF_THE_SHELF[name])
+    learned = name == "DynamicViT"  # its predictors know nothing yet
+    return Subject(f"{dense.name}, off the shelf", model.eval(), dense.trained and not learned, dense.weights)
+
+
+def methods() -> dict[str, Subject]:
+    """One subject a method, in the order of the figures."""
+    found, at_hand, dense = {}, available(), open_model(DENSE)
+    for name, checkpoint in {**SEMANTIC, **TRAINED}.items():
+        if checkpoint in at_hand or name in SEMANTIC:
+            found[name] = open_model(checkpoint)
+        else:
+            found[name] = off_the_shelf(name, dense)
+    for name in ("top-k", "random", "mean pooling"):
+        found[name] = off_the_shelf(name, dense)
+    return found

@@ -1,0 +1,64 @@
+"""Where each patch of an image is after each layer, from the assignments that ``stvit.record`` notes."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import stvit
+from stvit.reduce import compose
+
+DROPPED = -1
+
+
+class Stage(NamedTuple):
+    """Behind one reduction: ``labels`` (B, N) say which of the ``tokens`` holds each patch, −1 if none does.
+
+    shares: (B, M, N) how much of each token comes from each patch, rows sum to 1
+    """
+
+    layer: int
+    grid: tuple[int, int]
+    shares: Tensor
+
+    @property
+    def tokens(self) -> int:
+        return self.shares.shape[1]
+
+    @property
+    def labels(self) -> Tensor:
+        """A patch that has a part in several tokens goes to the one that takes most of it."""
+        best, label = self.shares.max(dim=1)
+        return torch.where(best > 0, label, DROPPED)
+
+
+def follow(model: nn.Module, images: Tensor) -> list[Stage]:
+    """A stage for each layer that reduces tokens; semantic tokens are assigned the patches they look at."""
+    with torch.inference_mode(), stvit.record(model, attention=False) as maps:
+        model(images)
+    found = {}
+    for name, assignment in maps.items():
+        match = re.fullmatch(r"(?:(layers\.2)\.)?blocks\.(\d+)\.assignment", name)
+        if match:
+            found[int(match[2]) + 1] = assignment
+    if not found:
+        raise ValueError(f"{type(model).__name__} reduces no tokens: nothing to follow")
+    layers = sorted(found)
+    if hasattr(model, "reductions"):  # each starts from the tokens that the one before left
+        totals = [compose([found[layer] for layer in layers[: i + 1]]) for i in range(len(layers))]
+    else:  # STGM layers look at the image's own tokens
+        totals = [found[layer] for layer in layers]
+    grid = _grid(model, images, totals[0].shape[2])
+    return [Stage(layer, grid, total) for layer, total in zip(layers, totals, strict=True)]
+
+
+def _grid(model: nn.Module, images: Tensor, count: int) -> tuple[int, int]:
+    if hasattr(model, "layers"):  # a Swin's third stage
+        grid = tuple(-(-side // 16) for side in images.shape[-2:])
+    else:
+        grid = tuple(model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+    assert grid[0] * grid[1] == count, (grid, count)
+    return grid
