@@ -57,7 +57,7 @@ class Absorbed(NamedTuple):
 
     def merge(self, x: Tensor) -> Tensor:
         kept = take(x, self.index) * self.own[..., None].to(x.dtype)
-        return torch.baddbmm(kept, self.weights.to(x.dtype), take(x, self.sources))
+        return kept + self.weights.to(x.dtype) @ take(x, self.sources)
 
     def matrix(self, count: int) -> Tensor:
         return self.own[..., None] * F.one_hot(self.index, count) + Mixed(self.sources, self.weights).matrix(
