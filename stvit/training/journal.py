@@ -26,6 +26,11 @@ class Journal:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
 
+    def last(self, name: str) -> dict:
+        """The last line that has ``name``; empty if there is none."""
+        lines = [line for line in read(self.path) if name in line] if self.enabled else []
+        return lines[-1] if lines else {}
+
     def draw(self) -> Path | None:
         return draw(self.path.parent) if self.enabled else None
 

@@ -111,6 +111,14 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path):
     assert accuracy[0] == accuracy[1]
 
 
+def test_a_run_that_has_ended_says_the_same_again(tmp_path):
+    first = train(small(tmp_path, epochs=1))
+    log = (tmp_path / journal.LOG).read_text()
+    again = train(small(tmp_path, epochs=1))
+    assert first == again and (tmp_path / journal.LOG).read_text() == log
+    assert json.loads((tmp_path / "model" / "record.json").read_text())["top1"] == first["top1"]
+
+
 def test_photographs_resume_exactly_too(tmp_path):
     data = str(folder_of_photographs(tmp_path / "photos"))
     changes = dict(
