@@ -20,8 +20,8 @@ from stvit.pooling import Grid, Pooling, create_pooling
 from stvit.semantic import GlobalCenters
 from stvit.windows import gather, inside_windows, restore_table, window_counts
 
-# Bytes of keys and values gathered at once: beyond some 32 MB malloc hands out fresh pages each time.
-GATHERED = 16 * 2**20
+# Bytes of keys and values gathered at once on a CPU: they stay in its cache, and malloc reuses their pages.
+GATHERED = 4 * 2**20
 
 
 class Windows(NamedTuple):

@@ -11,7 +11,7 @@ from stvit.swin_layers import GridCenters
 
 SWIN_ROWS = [row for row in MICRO if row.startswith("swin")]
 R_ROWS = [row for row in MICRO if row not in SWIN_ROWS]
-SIZES = [(237, 301), (96, 120), (32, 50)]
+SIZES = [(237, 301), (32, 50)]
 
 
 def test_registered():
@@ -46,11 +46,13 @@ def test_any_size_in_float32_and_bf16(row, size):
             half = model(x)
         assert full.shape == (1, 7) and full.isfinite().all()
         torch.testing.assert_close(half.float(), full, atol=5e-2, rtol=0)
-        assert build(row).bfloat16()(x.bfloat16()).isfinite().all()
+        assert model.bfloat16()(x.bfloat16()).isfinite().all()
 
 
-@pytest.mark.parametrize("row", R_ROWS)
-@pytest.mark.parametrize("size", [*SIZES, (800, 1333)])
+@pytest.mark.parametrize(
+    ("row", "size"),
+    [*((row, size) for row in R_ROWS for size in SIZES), ("recovery", (800, 1333))],
+)
 def test_four_maps_for_dense_heads(row, size):
     model = build(row, features_only=True)
     assert model.feature_info.reduction() == [4, 8, 16, 32]
