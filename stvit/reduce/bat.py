@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from stvit.reduce.matching import cosine, homogeneous_pairs
 from stvit.reduce.mergers import MERGERS, positive
-from stvit.reduce.plan import Absorbed, Kept, Largest, Mixed, Part, Plan, take
+from stvit.reduce.plan import Absorbed, Kept, Largest, Mixed, Part, Plan, shares, take
 from stvit.reduce.reduction import Reduction, Seen, check_rate, kept_count
 
 FEATURES = ("tokens", "keys")
@@ -106,12 +105,8 @@ class BAT(Reduction):
             return Kept(index)
         stay, absorbed, target = homogeneous_pairs(cosine(take(z, index)), pairs)
         s = positive(s)
-        own, gains = s.gather(1, stay), s.gather(1, absorbed)  # (B, K − pairs), (B, pairs)
-        gains = F.one_hot(target, stay.shape[1]).transpose(1, 2) * gains[:, None]  # (B, K − pairs, pairs)
-        total = own + gains.sum(dim=2)
-        return Absorbed(
-            index.gather(1, stay), own / total, index.gather(1, absorbed), gains / total[..., None]
-        )
+        share, _ = shares(target, s.gather(1, absorbed), s.gather(1, stay))  # (B, pairs)
+        return Absorbed(index.gather(1, stay), index.gather(1, absorbed), target, share)
 
     def merge(self, z: Tensor, index: Tensor, s: Tensor, clusters: int) -> Part:
         """T: the inattentive tokens as ``clusters`` new ones."""

@@ -48,21 +48,29 @@ class Mixed(NamedTuple):
 
 
 class Absorbed(NamedTuple):
-    """Tokens that stay and take others in: own · x[index] + weights · x[sources]."""
+    """Tokens that stay, some of which take others in: y_t = x_t + Σ_j share_j · (x_j − x_t) over the sources of t."""
 
     index: Tensor  # (B, m)
-    own: Tensor  # (B, m)
     sources: Tensor  # (B, n)
-    weights: Tensor  # (B, m, n)
+    target: Tensor  # (B, n), where among the tokens that stay
+    shares: Tensor  # (B, n), of the sources in their targets
 
     def merge(self, x: Tensor) -> Tensor:
-        kept = take(x, self.index) * self.own[..., None].to(x.dtype)
-        return kept + self.weights.to(x.dtype) @ take(x, self.sources)
+        kept = take(x, self.index)
+        moves = take(x, self.sources) - take(kept, self.target)
+        moves = moves * self.shares[..., None].to(x.dtype)
+        return kept.scatter_add_(1, self.target[..., None].expand_as(moves), moves)
 
     def matrix(self, count: int) -> Tensor:
-        return self.own[..., None] * F.one_hot(self.index, count) + Mixed(self.sources, self.weights).matrix(
-            count
-        )
+        gains = F.one_hot(self.target, self.index.shape[1]).transpose(1, 2) * self.shares[:, None]
+        own = (1 - gains.sum(dim=2, keepdim=True)) * F.one_hot(self.index, count)
+        return own + Mixed(self.sources, gains).matrix(count)
+
+
+def shares(target: Tensor, weights: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Of sources with ``weights`` (B, n) in targets that weigh ``own`` (B, m): shares (B, n), totals (B, m)."""
+    total = own.scatter_add(1, target, weights)
+    return weights / total.gather(1, target), total
 
 
 class Largest(NamedTuple):

@@ -127,7 +127,7 @@ class HostBlock(TimmBlock):
         return plan.assignment(count)
 
     def reduce(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
-        image, plan = self.reduction(x[:, seen.prefix :], seen)
+        image, plan = self.reduction(x[:, seen.prefix :].contiguous(), seen)  # its rows are taken often
         if not plan.parts:
             return x, plan
         return torch.cat([x[:, : seen.prefix], image], dim=1), plan

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stvit.reduce.plan import Absorbed, Kept, Plan, take
+from stvit.reduce.plan import Absorbed, Kept, Plan, shares
 from stvit.reduce.reduction import Reduction, Seen
 
 
@@ -57,10 +57,9 @@ class ToMe(Reduction):
 
         sources, rest = 2 * merged + 1, 2 * stay + 1  # places among all tokens
         places = torch.arange(0, count, 2, device=x.device).expand(x.shape[0], -1)  # (B, ⌈N/2⌉)
-        gains = F.one_hot(target, places.shape[1]).transpose(1, 2) * size.gather(1, sources)[:, None]
-        total = size[:, ::2] + gains.sum(dim=2)  # (B, ⌈N/2⌉)
-        absorbed = Absorbed(places, size[:, ::2] / total, sources, gains / total[..., None])
-        return Plan((Kept(rest), absorbed), torch.cat([take(size, rest), total], dim=1))
+        share, total = shares(target, size.gather(1, sources), size[:, ::2])  # (B, r), (B, ⌈N/2⌉)
+        parts = (Kept(rest), Absorbed(places, sources, target, share))
+        return Plan(parts, torch.cat([size.gather(1, rest), total], dim=1))
 
     def key_bias(self, mass: Tensor, prefix: int) -> Tensor | None:
         return F.pad(mass.log(), (prefix, 0))[:, None, None] if self.prop_attn else None
