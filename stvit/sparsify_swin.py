@@ -84,8 +84,9 @@ def obstacle_swin(model: nn.Module) -> str | None:
         if type(stage) is not SwinTransformerStage:
             return f"a stage of it is {type(stage).__name__}"
         for block in stage.blocks:
-            if type(block) is not SwinTransformerBlock or type(block.attn) is not TimmWindowAttention:
-                return f"a layer of it is {type(block).__name__} with {type(block.attn).__name__}"
+            attention = type(getattr(block, "attn", None))
+            if type(block) is not SwinTransformerBlock or attention is not TimmWindowAttention:
+                return f"a layer of it is {type(block).__name__} with {attention.__name__}"
     if type(model.layers[3].downsample) is not PatchMerging:
         return f"it enters stage 4 by {type(model.layers[3].downsample).__name__}, not by patch merging"
     return None
