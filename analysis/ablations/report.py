@@ -101,6 +101,7 @@ def write(out: Path | None = None) -> int:
         frame, caption = found.pop("conclusions")
         report.heading("What the papers conclude, and what holds here")
         report.table("conclusions", frame, caption)
+        report.prose(noise(found))
         report.prose(advice(frame))
         caption = "Accuracy and cost by the number of semantic tokens; a dot is a seed."
         alt = "Top-1 against multiply-adds of the dense model and STViT with 4, 9, 16 and 36 tokens"
@@ -137,6 +138,20 @@ def introduction(cells: int) -> str:
         "or 300 epochs do. The budget is short: a model that learns faster stands higher, and with mean pooling a "
         "model with fewer tokens learns faster, because the mean is over fewer. That is a fact about this budget, "
         "not about what a number of tokens can express."
+    )
+
+
+def noise(found: dict[str, tuple[pd.DataFrame, str]]) -> str:
+    """How far seeds of one row lie apart, and what three seeds can therefore tell."""
+    rows = pd.concat([found[table.name][0] for table in TABLES]).dropna(subset=["half_width"])
+    if rows.empty:
+        return "No row has enough seeds for an interval yet."
+    return (
+        f"**How much is noise.** Over the {len(rows)} rows with an interval, seeds of a row spread by "
+        f"{rows.sd.median():.1f} points (median of the standard deviations) and the paired difference is known to "
+        f"± {rows.half_width.median():.1f} points (median). The papers' differences are mostly below one point: at "
+        "this budget only large effects can be told, and a longer training would narrow the spread more than further "
+        "seeds would."
     )
 
 
