@@ -15,6 +15,7 @@ from analysis.formats import dump
 from analysis.results import RESULTS, ROOT, versions
 
 STATE = ROOT / ".cache" / "reproduce.json"
+PICTURES = ("analysis/images.py", "analysis/models.py", "analysis/panels.py", "results/checkpoints", "stvit")
 FLOOR = ("analysis/results.py", "analysis/formats.py", "analysis/style.py")
 
 
@@ -45,7 +46,20 @@ JOBS = [
         "the papers' ablations, trained on scenes; shipped checkpoints counted again",
         ("analysis/ablations", "results/ablations/cells", "results/checkpoints", "stvit"),
     ),
-    Job("diversity", "how diverse the tokens are that each method leaves", ("analysis/diversity.py", "stvit")),
+    Job(
+        "attention_maps",
+        "who looks at whom, and the captions in numbers",
+        ("analysis/attention_maps", *PICTURES),
+    ),
+    Job("token_maps", "what becomes of each patch, by every method", ("analysis/token_maps", *PICTURES)),
+    Job(
+        "planes",
+        "accuracy against FLOPs and throughput, printed and ours",
+        ("analysis/planes.py", "results/paper", "results/ablations/cells"),
+    ),
+    Job(
+        "diversity", "how diverse the tokens are that each method leaves", ("analysis/diversity.py", "stvit")
+    ),
 ]
 
 

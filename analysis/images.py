@@ -10,6 +10,7 @@ Names are those of SAMPLES; anything else is a path to a file that Pillow reads.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ def photo(name: str | Path, size: int | Size = 224) -> np.ndarray:
     return np.asarray(ImageOps.fit(_open(text), (width, height), method=3))
 
 
+@lru_cache(maxsize=8)
 def scenes(count: int, size: int = 48, first: int = 0):
     """Scenes of the test split, which no model was trained on: images, labels and object masks."""
     import torch

@@ -10,7 +10,7 @@ from analysis.attention_maps import figures, layers, look, measure, semantic, sw
 from analysis.attention_maps.capture import capture, class_attention, image_relevance
 from analysis.attention_maps.claims import BOTH, DENSE, FAMILY, GLOBAL, SPARSE, SWIN, claims
 from analysis.images import normalised, photo, scenes
-from analysis.models import Subject, open_model, weights_of
+from analysis.models import Subject, available, open_model, weights_of
 from analysis.results import Report
 
 SHOWN = (0, 5, 9)  # scenes that are drawn
@@ -18,9 +18,10 @@ SHOWN = (0, 5, 9)  # scenes that are drawn
 
 def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
     """Measure and draw everything; returns the table of claims."""
-    subjects = {name: open_model(name) for name in (DENSE, *FAMILY)}
+    family = [name for name in FAMILY if name in (SPARSE, BOTH, GLOBAL) or name in available()]
+    subjects = {name: open_model(name) for name in (DENSE, *family)}
     by_layer = layers(subjects[DENSE], images)
-    stgm = pd.concat([semantic(subjects[name], images) for name in FAMILY], ignore_index=True)
+    stgm = pd.concat([semantic(subjects[name], images) for name in family], ignore_index=True)
     window_maps, pictured = _swin()
     table = claims(by_layer, stgm, window_maps)
     config = dict(
@@ -40,7 +41,7 @@ def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
         _figure_1(r, subjects[DENSE], by_layer)
         _figures_3_and_4(r, subjects[SPARSE], stgm)
         _figure_4d(r, subjects[BOTH], subjects[GLOBAL], stgm)
-        _rollouts(r, [subjects[DENSE], *(subjects[name] for name in FAMILY[:4])])
+        _rollouts(r, [subjects[DENSE], *(subjects[name] for name in family if name != GLOBAL)])
         r.heading("Semantic windows of a Swin")
         r.figure(
             "windows",
