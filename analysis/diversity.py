@@ -134,7 +134,9 @@ def plot(frame):
         right.set(title="Accuracy, as printed (BAT, Figure 6)", ylabel="top-1 on ImageNet (%)")
         for ax in (left, right):
             ax.set(xlabel="keep rate", xlim=(max(frame.keep_rate) + 0.03, min(frame.keep_rate) - 0.03))
-            ax.legend(ncols=2)
+        left.set_ylim(0, 0.9)
+        left.legend(loc="lower left", ncols=3)
+        right.legend(loc="lower left")
     return fig
 
 
