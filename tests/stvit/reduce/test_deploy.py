@@ -2,35 +2,40 @@
 
 import pytest
 import torch
-from reduced import MICRO, ROWS, build, images
+from fill_rule import fill_state
+from reduced import build, images
+from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from stvit.reduce import METHODS
 
-EXPORTED = [*METHODS, "tome, r 5, no prop_attn", "evit without fused token", "bat on evit", "bat on keys"]
-EXPORTED += ["bat by k_means_3", "bat by max", "bat by spatial", "bat by mlp"]
+MORE = ["evit without fused token", "bat on evit", "bat by k_means_3", "bat by spatial"]
+EXPORTED = [*METHODS, "bat on evit", "bat by max"]
+
+
+def small(row: str) -> nn.Module:
+    """Two layers, weights by rule, which make logits of order 1; what the first layer drops, the second misses."""
+    return fill_state(build(row, depth=2, at=1))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [*METHODS, *MORE])
 def test_one_graph_without_breaks_or_recompiles(row):
     torch._dynamo.reset()
     counter = CompileCounter()
-    model = build(row)
+    model = small(row)
     compiled = torch.compile(model, backend=counter, fullgraph=True)
     with torch.no_grad():
         for seed in range(3):
-            torch.manual_seed(seed)
-            x = torch.randn(2, 3, 64, 64)
+            x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
             torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=0)
     assert counter.frame_count == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["bat", "tome"])
-def test_compiled_by_inductor(method):
+def test_compiled_by_inductor():
     torch._dynamo.reset()
-    model = build(method, depth=3)
+    model = small("bat")
     with torch.no_grad():
         torch.testing.assert_close(torch.compile(model)(images()), model(images()), atol=1e-5, rtol=0)
 
@@ -40,16 +45,14 @@ def test_compiled_by_inductor(method):
 def test_onnx(row, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    model, x = build(row, depth=3), images(3)
-    batch = torch.export.Dim("batch", min=1, max=64)
-    path = tmp_path / "model.onnx"
+    model, path = small(row), tmp_path / "model.onnx"
     torch.onnx.export(
         model,
-        (x,),
+        (images(3),),
         path,
         dynamo=True,
         opset_version=20,
-        dynamic_shapes=({0: batch},),
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
         input_names=["images"],
         verbose=False,
     )
@@ -59,4 +62,4 @@ def test_onnx(row, tmp_path):
         with torch.no_grad():
             expected = model(images(count))
         torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-5, rtol=0)
-    assert MICRO["num_classes"] == logits.shape[1]
+        assert expected.abs().max() > 0.5
