@@ -242,7 +242,7 @@ def report(out: Path | None = None) -> None:
             r.figure("ours", plot_ours(own),
                      f"This project's models after one pass over 16,384 scenes, {int(own.seeds.sum())} trainings; "
                      "bars are the standard deviation over seeds where there are several.",
-                     alt="Accuracy on test scenes against counted multiply-adds, two panels by kind of head")  # fmt: skip
+                     alt="Accuracy on test scenes against counted multiply-adds, in two panels")  # fmt: skip
             r.table("ours", own, "This project's points.")
         r.table("printed", points, "Every printed point, with what contradicts it.")
 

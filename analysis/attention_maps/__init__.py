@@ -61,7 +61,8 @@ def semantic(subject: Subject, images: int = IMAGES) -> pd.DataFrame:
     covered = measure.owners(batch.instances, maps.grid, batch.classes.shape[1] + 1)
     head = dict(model=subject.name, trained=subject.trained, images=images)
     rows, first = [], len(maps.base) + 1
-    pooled = measure.windows(maps.grid, maps.semantic_grid).float()
+    inside = measure.windows(maps.grid, maps.semantic_grid)
+    pooled = inside.float()
     pooled = (pooled / pooled.sum(1, keepdim=True)).expand(len(batch.images), -1, -1)
     for i, weights in enumerate([pooled[:, None], *maps.to_image]):
         shares = (weights / weights.sum(-1, keepdim=True)).mean(1)  # (B, M, N)
@@ -71,11 +72,13 @@ def semantic(subject: Subject, images: int = IMAGES) -> pd.DataFrame:
         if i > 1:  # Figure 4a: which row looks at semantic tokens, and not at the image
             mass = maps.to_semantic[i - 2].mean(1).sum(-1)  # (B, M)
             row.update(_global_token(mass), even=mass.shape[1] / (mass.shape[1] + maps.tokens))
+            row.update(measure.follows(mass, inside, covered[..., 1]))
         rows.append(row)
     for i, weights in enumerate(maps.after):  # Figure 4c: which column the others look at
         mass = weights.mean((1, 2))
         row = dict(head, part=f"layer {first + len(maps.to_image) + i}", kind="semantic")
         row.update(_global_token(mass), even=1 / mass.shape[1], row_overlap=measure.row_overlap(weights))
+        row.update(measure.follows(mass, inside, covered[..., 1]))
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -44,6 +44,9 @@ def claims(by_layer: pd.DataFrame, stgm: pd.DataFrame, window_maps) -> pd.DataFr
             rows.append(_claim("4c", f"most look at one token (here {row.global_token:.0f}) in nearly all images",
                                name, f"images in which it is that one, {row.part}", row.agree, row.chance,
                                "above", trained, margin=0.4))  # fmt: skip
+            rows.append(_claim("4c", "or is it the token of the window with the marked object?", name,
+                               f"images in which it is, {row.part}", row.follows_marked, row.follows_chance,
+                               "above", trained, margin=0.1))  # fmt: skip
         same = later.iloc[0].global_token == two.global_token
         rows.append(_claim("4a, 4c", "it is the same token in both", name, "same token (1) or not (0)",
                            float(same), 1 / round(1 / later.iloc[0].even), "above", trained, 0.0))  # fmt: skip

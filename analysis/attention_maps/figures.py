@@ -44,9 +44,8 @@ def whole_maps(layers, label: str, frame) -> Figure:
         ax.bar(frame.layer, 100 * frame.top_columns, color=style.BLUE, width=0.7)
         even = 100 * frame.top_columns_even.iloc[0]
         ax.axhline(even, color=style.GREY, ls="--", lw=1)
-        ax.text(0.6, even, " even", color=style.GREY, fontsize=6.5, va="bottom")
         ax.set(xlabel="layer", xticks=list(frame.layer))
-        ax.set_title("% of attention in\nthe top 5% of columns", fontsize=7.5)
+        ax.set_title("% of attention in the top 5%\nof columns (dashed: even)", fontsize=7.5)
         ax.grid(axis="x", visible=False)
         fig.suptitle(label, fontsize=8, x=0.01, ha="left")
     return fig
@@ -147,7 +146,7 @@ def overlaps(frame) -> Figure:
             parts = frame[frame.model == names[0]].part
             ax.set_xticks(range(len(parts)), [p.replace(", ", "\n") for p in parts])
             ax.set_title(title, fontsize=8)
-            ax.set_ylim(0, 1.05)
+            ax.set_ylim(0, 1.3)
             ax.grid(axis="x", visible=False)
         even = frame.window_even.iloc[0]
         right.axhline(even, color=style.GREY, ls="--", lw=1)

@@ -110,6 +110,20 @@ def agreement(scores: Tensor, draws: int = 400, seed: int = 0) -> dict[str, floa
     }
 
 
+def follows(scores: Tensor, inside: Tensor, marked: Tensor) -> dict[str, float]:
+    """Is the token with the largest score the one whose window holds most of the marked object?
+
+    scores: (B, M); inside: (M, N) windows; marked: (B, N) how much of each image token the object covers.
+    Chance is what the same two habits give when scenes are paired at random.
+    """
+    winners, homes = scores.argmax(1), (marked @ inside.float().T).argmax(1)
+    shares = [torch.bincount(t, minlength=scores.shape[1]) / len(t) for t in (winners, homes)]
+    return {
+        "follows_marked": float((winners == homes).float().mean()),
+        "follows_chance": float((shares[0] * shares[1]).sum()),
+    }
+
+
 def owners(instances: Tensor, grid: Grid, kinds: int) -> Tensor:
     """(B, H, W) masks → (B, N, kinds): the part of each image token that each object covers; 0 is ground."""
     masks = F.one_hot(instances.long(), kinds).permute(0, 3, 1, 2).float()

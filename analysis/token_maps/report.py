@@ -65,16 +65,17 @@ def introduction(untrained: list[str], images: int) -> str:
 
 def claims(table: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """BAT's captions and text, each beside its number; the last reduction of each method."""
-    last = table.groupby("method", sort=False).last()
+    first, last = (table.groupby("method", sort=False).nth(n).set_index("method") for n in (0, -1))
     two = second.groupby("method", sort=False).last()
+    early = first.loc["BAT"]
     bat, evit = last.loc["BAT"], last.loc["EViT"]
     rows = [
         ("5", "attends to what matters, not to background", "BAT", "patches kept: marked object, elsewhere",
          bat.kept_marked, bat.kept_elsewhere, bat.trained),
         ("5", "clusters hold patches of like semantics", "BAT", "purity of merged tokens, groups at random",
          bat.purity, bat.purity_chance, bat.trained),
-        ("5", "pairs are homogeneous", "BAT", "pairs of one object, groups at random",
-         bat.pairs_alike, bat.pairs_alike_chance, bat.trained),
+        ("5", "pairs are homogeneous", "BAT", "pairs of one object after the first reduction, at random",
+         early.pairs_alike, early.pairs_alike_chance, bat.trained),
         ("2", "importance masks the background", "top-k", "patches dropped: elsewhere, marked object",
          two.dropped_elsewhere["top-k"], two.dropped_marked["top-k"], two.trained["top-k"]),
         ("2", "diversity alone keeps no representative patches", "clusters only",
@@ -142,12 +143,14 @@ def figure_5(subject: Subject):
 
 
 def caption_5(table: pd.DataFrame) -> str:
-    bat = table[table.method == "BAT"].iloc[-1]
+    rows = table[table.method == "BAT"]
+    first, last = rows.iloc[0], rows.iloc[-1]
     return (
-        f"BAT's Figure 5. In the end {bat.kept_marked:.0%} of the marked object's patches and {bat.kept_elsewhere:.0%} "
-        f"of the others keep a token to themselves; {bat.purity:.0%} of merged patches are with their own kind (groups "
-        f"of the same sizes at random: {bat.purity_chance:.0%}); of {bat.pairs:.1f} pairs an image "
-        f"{bat.pairs_alike:.0%} are of one object or of the ground (at random {bat.pairs_alike_chance:.0%})."
+        f"BAT's Figure 5. In the end {last.kept_marked:.0%} of the marked object's patches and "
+        f"{last.kept_elsewhere:.0%} of the others keep a token to themselves; {last.purity:.0%} of merged patches are "
+        f"with their own kind (groups of the same sizes at random: {last.purity_chance:.0%}). After the first "
+        f"reduction an image has {first.pairs:.1f} tokens of two patches; {first.pairs_alike:.0%} of these pairs are of "
+        f"one object or of the ground (at random {first.pairs_alike_chance:.0%})."
     )
 
 
