@@ -46,9 +46,11 @@ def tabulate(args: argparse.Namespace) -> int:
 
 
 def ship(args: argparse.Namespace) -> int:
-    from analysis.ablations.shipped import ship as copy
+    from analysis.ablations import shipped
 
-    print("\n".join(copy()) or "nothing new")
+    for name in args.retest or shipped.ship():
+        right = shipped.retest(name)["test"]["right"] if args.retest else None
+        print(name if right is None else f"{name}: {right:,} right answers")
     return 0
 
 
@@ -90,7 +92,11 @@ def main(argv: list[str] | None = None) -> int:
     printer = actions.add_parser("tabulate", parents=[common], help="tables and verdicts from the records")
     formats.add_arguments(printer)
     printer.set_defaults(do=tabulate)
-    actions.add_parser("ship", help="copy trained models to results/checkpoints").set_defaults(do=ship)
+    shipper = actions.add_parser("ship", help="copy trained models to results/checkpoints")
+    shipper.add_argument(
+        "--retest", nargs="+", metavar="NAME", help="test these shipped models again instead"
+    )
+    shipper.set_defaults(do=ship)
     args = parser.parse_args(argv)
     if args.check or args.report:
         from analysis.ablations import report

@@ -116,7 +116,7 @@ def write(out: Path | None = None) -> int:
             "Right answers on the first 4,096 test scenes, recorded and counted again now.",
         )
         report.prose(" ".join(("Not in the grid:", *NOT_IN_GRID)))
-    unequal = again[~again.equal].checkpoint.tolist() if len(again) else []
+    unequal = again[~again.within_rounding].checkpoint.tolist() if len(again) else []
     for name in unequal:
         print(f"{name}: another accuracy than recorded", file=sys.stderr)
     seconds = time.perf_counter() - begun
