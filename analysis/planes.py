@@ -206,7 +206,8 @@ def plot_ours(frame):
                             lw=0.8, mec="white", mew=0.4)  # fmt: skip
             ax.set(xlabel="multiply-adds (10⁶), counted")
             ax.set_title(f"this project: heads that read the {reads}", fontsize=8)
-            ax.legend(loc="center right", fontsize=6.5)
+            if ax.has_data():
+                ax.legend(loc="center right", fontsize=6.5)
         axes[0].set_ylabel("top-1 on test scenes (%)")
     return fig
 

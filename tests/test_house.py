@@ -23,6 +23,7 @@ LAYERS = [
     ["stvit.sparsify", "stvit.micro", "stvit.checkpoints", "stvit.convert", "stvit.dense"],
     ["stvit.data", "stvit.evaluate", "stvit.training", "stvit.train"],
     ["analysis.formats", "analysis.style", "analysis.results"],
+    ["analysis.images", "analysis.models", "analysis.panels"],
     ["analysis"],
 ]
 

@@ -133,8 +133,8 @@ def _figures_3_and_4(r: Report, subject: Subject, stgm: pd.DataFrame) -> None:
         votes[f"as column, layer {first + 2 + i}"] = _votes(layer.mean((1, 2)))
     later = own[own.kind == "semantic"]
     said = "; ".join(
-        f"{row.part}: token {row.global_token:.0f} in {row.agree:.0%} of the images, by chance {row.chance:.0%}; the token "
-        f"of the window with most of the marked object in {row.follows_marked:.0%}, by chance {row.follows_chance:.0%}"
+        f"{row.part}: token {row.global_token:.0f} in {row.agree:.0%} of the images, by chance {row.chance:.0%}; the "
+        f"one whose window has most of the marked object in {row.follows_marked:.0%}, chance {row.follows_chance:.0%}"
         for row in later.itertuples()
     )
     r.figure(

@@ -29,7 +29,7 @@ def draw(subject, picture, label: str | None = None):
     for line, first in zip(lines, range(0, len(drawn), 4), strict=True):
         for i, (labels, grid, below) in enumerate(line):
             line[i] = (labels, grid, f"layer {stages[first + i].layer}: {below}")
-    return figures.rows([picture] * len(lines), lines, titles, label or subject.label, soft=soft)
+    return figures.rows([picture] * len(lines), lines, titles, label or subject.label, soft=soft, side=2.0)
 
 
 def picture(args: argparse.Namespace) -> list[Path]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEW = [style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.VERMILION, style.SKY, style.YELLOW]
+LINES = 12  # more pairs than that are not joined: lines would hide the picture
 
 
 def colours(count: int) -> np.ndarray:
@@ -49,23 +50,24 @@ def token_map(ax: Axes, photo: np.ndarray, labels, grid, title: str = "", soft: 
     ax.imshow(picture, interpolation="nearest", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     outline(ax, labels, (height, width), color="white", lw=0.9)
     outline(ax, labels, (height, width), color=style.INK, lw=0.3)
-    for label in merged:
+    pairs = [label for label in merged if sizes[label] == 2]
+    for label in pairs if len(pairs) <= LINES else ():
         places = np.argwhere(labels == label)
-        if len(places) == 2:
-            y, x = ((places + 0.5) * (height / grid[0], width / grid[1]) - 0.5).T
-            ax.plot(x, y, "o-", color=style.INK, ms=2.6, lw=0.9, mec="white", mew=0.5)
+        y, x = ((places + 0.5) * (height / grid[0], width / grid[1]) - 0.5).T
+        ax.plot(x, y, "o-", color=style.INK, ms=2.6, lw=0.9, mec="white", mew=0.5)
     blank(ax, title)
 
 
-def rows(photos, stages_of, titles, label: str, names=None, soft=()) -> Figure:
+def rows(photos, stages_of, titles, label: str, names=None, soft=(), side=SIDE) -> Figure:
     """A row an image or a method: the photo, then a token map for each entry of ``stages_of[row]``.
 
     stages_of: lists of (labels, grid, title) or None for an empty place
-    titles: above the columns. names: left of the rows. soft: numbers of rows whose groups all have a colour
+    titles: above the columns. names: left of the rows. side: of a panel, in inches, at most
+    soft: numbers of rows whose groups all have a colour
     """
     count, columns = len(stages_of), max(map(len, stages_of)) + 1
     with style.house_style():
-        side = min((style.PAGE - (0.9 if names else 0)) / columns, SIDE)
+        side = min((style.PAGE - (0.9 if names else 0)) / columns, side)
         aspect = photos[0].shape[0] / photos[0].shape[1]
         width = max(side * columns + (0.9 if names else 0), style.COLUMN)
         fig, axes = style.figure(width, count * (side * aspect + 0.17) + 0.5, count, columns, squeeze=False)

@@ -149,7 +149,7 @@ def caption_5(table: pd.DataFrame) -> str:
         f"BAT's Figure 5. In the end {last.kept_marked:.0%} of the marked object's patches and "
         f"{last.kept_elsewhere:.0%} of the others keep a token to themselves; {last.purity:.0%} of merged patches are "
         f"with their own kind (groups of the same sizes at random: {last.purity_chance:.0%}). After the first "
-        f"reduction an image has {first.pairs:.1f} tokens of two patches; {first.pairs_alike:.0%} of these pairs are of "
+        f"reduction an image has {first.pairs:.1f} tokens of two patches; {first.pairs_alike:.0%} of these are of "
         f"one object or of the ground (at random {first.pairs_alike_chance:.0%})."
     )
 
