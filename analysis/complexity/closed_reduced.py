@@ -65,7 +65,7 @@ def bat(
     M = min(wanted, others - 1)
     fused = max(0, min(M - 1 if pairs is None else pairs, n - new))
     K = others + fused - M
-    matching = K**2 * C + (K - fused) * fused * C if fused else 0
+    matching = K**2 * C if fused else 0  # fusing the pairs is additions alone
     clustering = (n - K) ** 2 * C if merger == "density_peaks" else 0
     return Reduced(new, class_attention(n, C) + matching + clustering + (M + fuse_token) * (n - K) * C)
 
