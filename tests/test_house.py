@@ -134,9 +134,7 @@ def test_a_torchvision_that_does_not_fit_gives_the_remedy(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", broken)
-    with pytest.raises(
-        ImportError, match=r"(?s)torchvision .* another torch.*pip install --force-reinstall"
-    ):
+    with pytest.raises(ImportError, match=r"(?s)torchvision .* another torch.*pip install --force-reinstall"):
         compatibility.check_torchvision()
 
 
