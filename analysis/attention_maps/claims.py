@@ -69,5 +69,5 @@ def _claim(figure, claim, model, measured, value, beside, side, trained, margin=
     holds = "yes" if apart > margin else "reversed" if apart < -margin else "no"
     return dict(
         figure=figure, claim=claim, model=model, measure=measured, value=float(value), beside=float(beside),
-        holds_here=holds if trained and side else "untrained",
+        margin=margin, holds_here=holds if trained and side else "untrained",
     )  # fmt: skip

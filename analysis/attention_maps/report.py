@@ -32,10 +32,11 @@ def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
     title = "Attention maps: who looks at whom"
     with Report("attention_maps", title, command, config, 0, inputs, out) as r:
         r.prose(introduction(config["untrained"], images))
+        r.prose(findings(by_layer, stgm))
         r.table(
             "claims",
             table,
-            "What the captions say, in numbers. Images are scenes of the test split.",
+            "The captions in numbers. A claim holds here if the value passes what stands beside it by the margin.",
             digits=3,
         )
         _figure_1(r, subjects[DENSE], by_layer)
@@ -62,11 +63,30 @@ def introduction(untrained: list[str], images: int) -> str:
         "The papers' pictures of attention, drawn from this project's small models on scenes of 48 × 48 pixels in "
         f"8 × 8 tokens, and what their captions claim measured over {images} test scenes. Each map is scaled to its "
         "own largest value. Six layers stand for the papers' twelve: whether a habit of DeiT-S on ImageNet shows here "
-        "is a question these tables answer for these models alone."
+        "is a question these tables answer for these models alone, each from one training (seed 0)."
     )
     if untrained:
         text += f" **Not trained yet, and no evidence for anything: {', '.join(untrained)}.**"
     return text
+
+
+def findings(by_layer: pd.DataFrame, stgm: pd.DataFrame) -> str:
+    """What a reader should take away, from the tables."""
+    own = stgm[(stgm.model == SPARSE) & (stgm.kind == "image")].iloc[1]
+    two, four = (stgm[(stgm.model == name) & (stgm.kind == "semantic")].iloc[0] for name in (SPARSE, BOTH))
+    if not (by_layer.trained.all() and own.trained and four.trained):
+        return "There are no findings while the models are untrained."
+    return (
+        f"**What comes out.** Vertical lines: the top 5% of columns hold {by_layer.top_columns.iloc[0]:.0%} of the "
+        f"attention in the first layer, {by_layer.top_columns.iloc[-1]:.0%} in the last. Locality: with 16 semantic "
+        f"tokens {own.window_share:.0%} of a map lies in its own window ({own.window_even:.0%} of an even map) and "
+        f"{own.on_marked:.0%} on the one object that the task asks for ({own.on_marked_even:.0%}). A fixed global "
+        f"token: the most frequent winner wins in {two.agree:.0%} of the images (chance {two.chance:.0%}). The token "
+        f"whose window holds most of that object wins in {two.follows_marked:.0%} with 16 tokens (chance "
+        f"{two.follows_chance:.0%}), in {four.follows_marked:.0%} with 4 (chance {four.follows_chance:.0%}): what is looked at "
+        "depends on the image. The task has one relevant object in each scene, where ImageNet's pictures have many parts; that "
+        "may be why."
+    )
 
 
 def _figure_1(r: Report, subject: Subject, by_layer: pd.DataFrame) -> None:
