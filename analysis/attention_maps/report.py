@@ -83,9 +83,9 @@ def findings(by_layer: pd.DataFrame, stgm: pd.DataFrame) -> str:
         f"{own.on_marked:.0%} on the one object that the task asks for ({own.on_marked_even:.0%}). A fixed global "
         f"token: the most frequent winner wins in {two.agree:.0%} of the images (chance {two.chance:.0%}). The token "
         f"whose window holds most of that object wins in {two.follows_marked:.0%} with 16 tokens (chance "
-        f"{two.follows_chance:.0%}), in {four.follows_marked:.0%} with 4 (chance {four.follows_chance:.0%}): what is looked at "
-        "depends on the image. The task has one relevant object in each scene, where ImageNet's pictures have many parts; that "
-        "may be why."
+        f"{two.follows_chance:.0%}), in {four.follows_marked:.0%} with 4 (chance {four.follows_chance:.0%}): "
+        "what is looked at depends on the image. The task has one relevant object in each scene, where ImageNet's "
+        "pictures have many parts; that may be why."
     )
 
 
