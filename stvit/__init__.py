@@ -10,6 +10,7 @@ from stvit.convert.released import load_released
 from stvit.convert.swin import load_swin
 from stvit.lvvit import LVViT
 from stvit.micro import ConvStem
+from stvit.micro_swin import DenseSwin
 from stvit.record import record
 from stvit.reduced_vit import ReducedViT
 from stvit.sparsify import dense, sparsify
@@ -19,6 +20,7 @@ from stvit.vit import STViT
 __all__ = [
     "CheckpointError",
     "ConvStem",
+    "DenseSwin",
     "LVViT",
     "ReducedViT",
     "STViT",

@@ -7,6 +7,8 @@ Modules extend timm's and keep its parameter names.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from timm.layers import ConvNormAct, use_fused_attn
@@ -104,6 +106,8 @@ class ConvStem(nn.Module):
     An image whose sides 4 does not divide is padded with zeros at the bottom and at the right.
     """
 
+    strides = (2, 2)
+
     def __init__(
         self,
         img_size: int | Grid = 224,
@@ -115,17 +119,19 @@ class ConvStem(nn.Module):
         **_: object,  # what only timm's patch embedding knows: norm_layer, strict_img_size, output_fmt
     ):
         super().__init__()
-        if patch_size != 4:
+        stride = math.prod(self.strides)
+        if patch_size != stride:
             raise ValueError(
-                f"the convolutional stem has a stride of 4; patch_size={patch_size} is not possible"
+                f"the convolutional stem has a stride of {stride}; patch_size={patch_size} is not possible"
             )
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        self.patch_size = (4, 4)
+        self.patch_size = (stride, stride)
         self.grid_size = self.dynamic_feat_size(self.img_size)
-        settings = dict(kernel_size=3, stride=2, act_layer=nn.Hardswish, device=device, dtype=dtype)
+        first, second = self.strides
+        settings = dict(kernel_size=3, act_layer=nn.Hardswish, device=device, dtype=dtype)
         self.proj = nn.Sequential(
-            ConvNormAct(in_chans, embed_dim // 2, **settings),
-            ConvNormAct(embed_dim // 2, embed_dim, **settings),
+            ConvNormAct(in_chans, embed_dim // 2, stride=first, **settings),
+            ConvNormAct(embed_dim // 2, embed_dim, stride=second, **settings),
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -137,7 +143,7 @@ class ConvStem(nn.Module):
         return x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
 
     def dynamic_feat_size(self, img_size: Grid) -> Grid:
-        return -(-img_size[0] // 4), -(-img_size[1] // 4)
+        return -(-img_size[0] // self.patch_size[0]), -(-img_size[1] // self.patch_size[1])
 
 
 class AnySizeSwin(SwinTransformer):
