@@ -8,7 +8,7 @@ import json
 import typing
 from dataclasses import dataclass, field
 
-from stvit.training.recipes import RECIPES
+from stvit.training.recipes import DENSE, RECIPES
 
 
 def option(default, help: str):
@@ -20,8 +20,9 @@ class TrainConfig:
     """What decides a training. A recipe gives defaults; what the command line names goes before it."""
 
     recipe: str = option(
-        "", f"defaults to start from: {', '.join(RECIPES)} (micro for scenes; else the trunk's)"
+        "", f"defaults to start from: {', '.join(RECIPES)} (for scenes the micro ones; else the trunk's)"
     )
+    task: str = option("classify", "what to train for: classify, segment or detect")
     model: str = option("stvit_deit_tiny_patch16_224", "any model registered with timm")
     model_args: dict = field(
         default_factory=dict,
@@ -50,6 +51,8 @@ class TrainConfig:
     warmup_epochs: float = option(5.0, "epochs of linear warm-up")
     warmup_lr: float = option(1e-6, "learning rate at its beginning")
     min_lr: float = option(1e-5, "learning rate at the end")
+    decay_rate: float = option(0.1, "factor of a step or multistep schedule; power of a poly one")
+    milestones: str = option("", "epochs after which a multistep schedule lowers the rate, as 27,33")
     drop_path: float = option(0.0, "stochastic depth")
 
     smoothing: float = option(0.0, "label smoothing")
@@ -105,8 +108,11 @@ class TrainConfig:
 
 
 def usual_recipe(given: dict) -> str:
-    """What a model was meant to be trained with: small models for scenes, else the recipe of its trunk."""
-    if given.get("data", "scenes") == "scenes":
+    """What a model was meant to be trained with: small models for scenes, else the recipe of task and trunk."""
+    scenes, task = given.get("data", "scenes") == "scenes", given.get("task", "classify")
+    if task in DENSE:
+        return DENSE[task][0 if scenes else 1]
+    if scenes:
         return "micro"
     return "swin" if "swin" in given.get("model", "") else "deit"
 

@@ -12,6 +12,11 @@ AUGMENTATION = dict(
     smoothing=0.1, mixup=0.8, cutmix=1.0, auto_augment="rand-m9-mstd0.5-inc1", reprob=0.25, color_jitter=0.4
 )  # fmt: skip
 
+SHORT = dict(
+    train_images=32768, eval_images=4096, workers=0, epochs=4, batch_size=64, opt="muon", lr=0.02,
+    weight_decay=0.05, warmup_epochs=0.1, warmup_lr=1e-4, min_lr=1e-4,
+)  # fmt: skip
+
 RECIPES: dict[str, dict] = {
     "deit": dict(
         epochs=300, batch_size=1024, opt="adamw", lr=1e-3, weight_decay=0.05, sched="cosine",
@@ -27,8 +32,10 @@ RECIPES: dict[str, dict] = {
     ),
     "micro": dict(
         model_args=dict(img_size=48, patch_size=6, embed_dim=64, depth=6, num_heads=4, mlp_ratio=3),
-        model="micro_stvit", image_size=48, train_images=32768, eval_images=4096, workers=0,
-        epochs=4, batch_size=64, opt="muon", lr=0.02, weight_decay=0.05,
-        warmup_epochs=0.1, warmup_lr=1e-4, min_lr=1e-4,
+        model="micro_stvit", image_size=48, **SHORT,
     ),
+    "micro_swin": dict(model="micro_stvit_r_swin", image_size=64, **SHORT),
 }  # fmt: skip
+
+# The usual recipes of the dense tasks: on scenes, and on photographs.
+DENSE = {"segment": ("micro_segment", "upernet"), "detect": ("micro_detect", "cascade_mask_rcnn")}
