@@ -112,9 +112,10 @@ def usual_recipe(given: dict) -> str:
     scenes, task = given.get("data", "scenes") == "scenes", given.get("task", "classify")
     if task in DENSE:
         return DENSE[task][0 if scenes else 1]
+    swin = "swin" in given.get("model", "")
     if scenes:
-        return "micro"
-    return "swin" if "swin" in given.get("model", "") else "deit"
+        return "micro_swin" if swin else "micro"
+    return "swin" if swin else "deit"
 
 
 ELSEWHERE = ("recipe", "workers", "cache", "device", "threads", "out", "restart")
