@@ -1,6 +1,7 @@
 """``python -m stvit.train``: one loop for a CPU, a GPU, many GPUs and many machines.
 
 python -m stvit.train --data scenes --model micro_stvit --epochs 2
+python -m stvit.train --task segment --data scenes --model micro_stvit_r_swin
 python -m stvit.train --recipe deit --model stvit_deit_small_patch16_224 --data path/to/imagenet
 torchrun --nproc-per-node 8 -m stvit.train --recipe deit --precision bf16 ...   (the same, on 8 GPUs)
 
@@ -13,24 +14,24 @@ from __future__ import annotations
 import json
 import random
 import time
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stvit.checkpoints import save_checkpoint
-from stvit.data.sources import Share, open_source
-from stvit.evaluate import evaluate
+from stvit.data.sources import Share
 from stvit.reduce import keep_rate_at
 from stvit.training import build, state
 from stvit.training.config import TrainConfig, from_command_line
 from stvit.training.journal import Journal
+from stvit.training.tasks import LABELS, create_task
 
 BAD = "not_finite.pt"
 
@@ -53,14 +54,14 @@ class Trainer:
         saved = state.read(self.out, config)  # what does not fit stops the run before the data is read
 
         share = Share(self.rank, self.accelerator.num_processes)
-        self.source = open_source(config, share)
-        classes = len(self.source.class_names)
-        model = build.build_model(config, classes).to(self.device)
+        self.task = create_task(config.task)
+        self.source = self.task.open_source(config, share)
+        model = self.task.build_model(config, self.source).to(self.device)
         if share.processes > 1 and self.device.type == "cuda":
             model = convert_sync_batchnorm(model)  # the statistics of the whole batch, as in one process
         optimizer = build.build_optimizer(config, model)
         self.schedule = build.build_schedule(config, optimizer, self.source.steps)
-        self.criterion = build.Criterion(config, classes, model, self.device)
+        self.criterion = self.task.criterion(config, self.source, model, self.device)
         self.ema = ModelEmaV3(model, decay=config.ema_decay) if config.ema_decay else None
         self.plain, self.bare = model, optimizer
         self.epoch, self.step, self.seconds = 0, 0, 0.0
@@ -70,8 +71,8 @@ class Trainer:
         self.journal = Journal(self.out, self.epoch, enabled=self.main)
 
     def run(self) -> dict:
-        """Train to the last epoch; returns the last line of the journal that has an accuracy."""
-        scores = self.journal.last("top1")  # of a run that had ended already
+        """Train to the last epoch; returns the last line of the journal that has the task's score."""
+        scores = self.journal.last(self.task.headline)  # of a run that had ended already
         while self.epoch < self.config.epochs:
             begun = time.perf_counter()
             self.begin_epoch()
@@ -81,7 +82,7 @@ class Trainer:
             if self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs:
                 scores = self.evaluate()
             self.save()
-        self.journal.draw()
+        self.journal.draw(self.task.headline)
         self.export(scores)
         return scores
 
@@ -104,7 +105,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         since = 0
         for images, targets in bar:
-            loss = self.train_step(images.to(self.device), targets.to(self.device))
+            loss = self.train_step(*send_to_device((images, targets), self.device))
             total, since = total + loss, since + 1
             if self.step % self.config.log_every == 0 or self.step % self.source.steps == 0:
                 mean = float(self.accelerator.reduce(total, "mean")) / since
@@ -113,7 +114,7 @@ class Trainer:
                 bar.set_postfix(loss=f"{mean:.3f}")
                 total, since = torch.zeros_like(total), 0
 
-    def train_step(self, images: Tensor, targets: Tensor) -> Tensor:
+    def train_step(self, images: Any, targets: Any) -> Tensor:
         self.schedule.step_update(self.step)
         with self.accelerator.autocast():
             loss = self.criterion(self.model, images, targets)
@@ -129,12 +130,13 @@ class Trainer:
             self.ema.update(self.plain, self.step)
         return loss.detach()
 
-    def stop(self, images: Tensor, targets: Tensor, loss: Tensor) -> None:
+    def stop(self, images: Any, targets: Any, loss: Tensor) -> None:
         """Save what made the loss infinite: the batch and the weights that met it."""
         path = self.out / (BAD if self.main else f"rank{self.rank}-{BAD}")
+        images, targets = send_to_device((images, targets), "cpu")
         content = {
             "epoch": self.epoch, "step": self.step, "loss": float(loss.detach()),
-            "images": images.cpu(), "targets": targets.cpu(), "model": self.plain.state_dict(),
+            "images": images, "targets": targets, "model": self.plain.state_dict(),
         }  # fmt: skip
         state.write(content, path)
         raise NotFinite(
@@ -145,18 +147,12 @@ class Trainer:
     def evaluate(self) -> dict:
         model = self.plain if self.ema is None else self.ema.module
         with self.accelerator.autocast():
-            scores = asdict(
-                evaluate(model, self.source.evaluate(), len(self.source.class_names), self.device)
-            )
-        line = {name: value for name, value in scores.items() if name not in ("confusion", "loss")}
-        line |= {
-            "epoch": self.epoch - 1,
-            "held_out_loss": scores["loss"],
-            "seconds": round(self.seconds, 2),
-        }
+            scores = self.task.evaluate(model, self.source, self.device)
+        loss = {"held_out_loss": scores.pop("loss")} if "loss" in scores else {}
+        line = {**scores, "epoch": self.epoch - 1, **loss, "seconds": round(self.seconds, 2)}
         self.journal.write(**line)
         if self.main:
-            tqdm.write(f"epoch {self.epoch}: top-1 {line['top1']:.2f} ± {line['top1_half']:.2f} %")
+            tqdm.write(f"epoch {self.epoch}: {headline(self.task.headline, line)}")
         return line
 
     def save(self) -> None:
@@ -188,8 +184,13 @@ class Trainer:
         if self.main:
             model: nn.Module = self.plain if self.ema is None else self.ema.module
             record = {"config": self.config.identity(), "device": str(self.device), **scores}
-            save_checkpoint(model, self.out / "model", record=record)
+            self.task.export(model, self.out / "model", record)
         self.accelerator.wait_for_everyone()
+
+
+def headline(name: str, scores: dict) -> str:
+    half = f" ± {scores[f'{name}_half']:.2f}" if f"{name}_half" in scores else ""
+    return f"{LABELS.get(name, name)} {scores[name]:.2f}{half} %"
 
 
 def train(config: TrainConfig) -> dict:
@@ -205,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     config = from_command_line(argv, prog="python -m stvit.train", description=__doc__)
     try:
         scores = train(config)
-    except (NotFinite, ValueError) as error:
+    except (NotFinite, ValueError, ImportError) as error:
         print(f"error: {error}")
         return 1
     print(json.dumps({"out": config.out, **scores}))

@@ -124,6 +124,9 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
 
 def build_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int):
     """timm's schedule by update; warm-up may be a part of an epoch."""
+    given = (
+        {"decay_milestones": [float(e) for e in config.milestones.split(",")]} if config.milestones else {}
+    )
     schedule, _ = create_scheduler_v2(
         optimizer,
         sched=config.sched,
@@ -131,6 +134,8 @@ def build_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps:
         warmup_epochs=config.warmup_epochs,
         warmup_lr=config.warmup_lr,
         min_lr=config.min_lr,
+        decay_rate=config.decay_rate,
+        **given,
         step_on_epochs=False,
         updates_per_epoch=steps,
     )

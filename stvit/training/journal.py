@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from stvit.training.tasks import LABELS
+
 LOG, CURVES = "log.jsonl", "curves.png"
 
 
@@ -31,8 +33,8 @@ class Journal:
         lines = [line for line in read(self.path) if name in line] if self.enabled else []
         return lines[-1] if lines else {}
 
-    def draw(self) -> Path | None:
-        return draw(self.path.parent) if self.enabled else None
+    def draw(self, score: str = "top1") -> Path | None:
+        return draw(self.path.parent, score) if self.enabled else None
 
 
 def read(path: Path) -> list[dict]:
@@ -47,23 +49,23 @@ def read(path: Path) -> list[dict]:
     return lines
 
 
-def draw(folder: Path) -> Path:
-    """Loss by step, and accuracy by epoch, as ``curves.png``."""
+def draw(folder: Path, score: str = "top1") -> Path:
+    """Loss by step, and the score by epoch, as ``curves.png``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     lines = read(folder / LOG)
     steps = [line for line in lines if "loss" in line]
-    epochs = [line for line in lines if "top1" in line]
+    epochs = [line for line in lines if score in line]
     fig = Figure(figsize=(7, 2.6), layout="constrained")
     FigureCanvasAgg(fig)
     left, right = fig.subplots(1, 2)
     left.plot([line["step"] for line in steps], [line["loss"] for line in steps], color="#0072B2")
     left.set(xlabel="step", ylabel="training loss")
     right.plot(
-        [line["epoch"] + 1 for line in epochs], [line["top1"] for line in epochs], "o-", color="#D55E00"
+        [line["epoch"] + 1 for line in epochs], [line[score] for line in epochs], "o-", color="#D55E00"
     )
-    right.set(xlabel="epoch", ylabel="top-1 (%)")
+    right.set(xlabel="epoch", ylabel=f"{LABELS.get(score, score)} (%)")
     for ax in (left, right):
         ax.grid(color="#e3e3e3", lw=0.5)
         ax.spines[["top", "right"]].set_visible(False)

@@ -23,12 +23,15 @@ def write(state: dict, path: Path) -> None:
 
 
 def read(folder: Path, config: TrainConfig) -> dict | None:
-    """The state of the run in ``folder``; None if there is none. Another run's state is an error."""
+    """The state of the run in ``folder``; None if there is none. Another run's state is an error.
+
+    An option that did not exist yet when the state was written has its default there.
+    """
     path = folder / STATE
     if config.restart or not path.exists():
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)
-    mine, there = config.identity(), state["config"]
+    mine, there = config.identity(), {**TrainConfig().identity(), **state["config"]}
     changed = sorted(name for name in mine | there if mine.get(name) != there.get(name))
     if changed:
         listed = "; ".join(f"{name} was {there.get(name)!r}, is {mine.get(name)!r}" for name in changed)

@@ -1,0 +1,77 @@
+"""What is trained for: a task names its batches, its model, its loss and its scores; the loop is the same.
+
+    task = create_task(config)                          # config.task: classify, segment or detect
+    source = task.open_source(config, share)            # .steps, .class_names, .train(epoch), .evaluate()
+    model = task.build_model(config, source)
+    loss = task.criterion(config, source, model, device)(model, images, targets)
+    scores = task.evaluate(model, source, device)       # {"miou": …, "images": …}, as JSON can hold it
+    task.export(model, folder, record)
+
+Images and targets may be tensors, or lists and dicts of them: ``Trainer`` moves what is nested to the
+device. A task is imported when it is asked for, so that its extra packages are needed only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from stvit.data.sources import Share
+    from stvit.training.config import TrainConfig
+
+TASKS = {
+    "classify": "stvit.training.classify:Classify",
+    "segment": "stvit.dense.segmentation.task:Segment",
+    "detect": "stvit.dense.detection.task:Detect",
+}
+LABELS = {"top1": "top-1", "miou": "mIoU", "ap": "AP"}  # how people write a headline
+
+Loss = Callable[[Callable, Any, Any], Tensor]  # of (forward, images, targets)
+
+
+class Source(Protocol):
+    """Batches of this process; those of all processes together are what one process would have had."""
+
+    steps: int
+    class_names: tuple[str, ...]
+
+    def train(self, epoch: int) -> Iterator[tuple[Any, Any]]: ...
+
+    def evaluate(self) -> Iterator[tuple[Any, Any]]: ...
+
+
+class Task(Protocol):
+    """What a training is for. ``headline`` is the score, in per cent, that progress and records show.
+
+    evaluate: scores over the images of all processes: the headline and ``images``, with the headline's
+        half width as ``<headline>_half`` and the ``loss`` on these images where the task has them
+    export: the trained model as the task's loader reads it, with the record of what made it
+    """
+
+    headline: str
+
+    def open_source(self, config: TrainConfig, share: Share) -> Source: ...
+
+    def build_model(self, config: TrainConfig, source: Source) -> nn.Module: ...
+
+    def criterion(
+        self, config: TrainConfig, source: Source, model: nn.Module, device: torch.device
+    ) -> Loss: ...
+
+    def evaluate(self, model: nn.Module, source: Source, device: torch.device) -> dict: ...
+
+    def export(self, model: nn.Module, folder: Path, record: dict) -> None: ...
+
+
+def create_task(name: str) -> Task:
+    """The task of this name; an ImportError says what to install where it needs more than stvit does."""
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
+    module, attribute = TASKS[name].split(":")
+    return getattr(import_module(module), attribute)()
