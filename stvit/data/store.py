@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,17 +24,23 @@ def stored(
     config: SceneConfig, split: str, count: int, cache: str | Path | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Images (count, 3, H, W) uint8, labels and the marked objects' radii of the first ``count`` scenes."""
-    file = None if cache is None else Path(cache) / f"scenes-{address(config, split, count)}.safetensors"
-    if file is None or not file.exists():
-        tensors = draw(config, split, count)
-        if file is None:
-            return tensors["images"], tensors["labels"], tensors["radii"]
+    tensors = keep(lambda: draw(config, split, count), f"scenes-{address(config, split, count)}", cache)
+    return tensors["images"], tensors["labels"], tensors["radii"]
+
+
+def keep(
+    make: Callable[[], dict[str, Tensor]], name: str, cache: str | Path | None = None
+) -> dict[str, Tensor]:
+    """The tensors from ``make``, or from the file of this name in the cache folder, which is then there."""
+    if cache is None:
+        return make()
+    file = Path(cache) / f"{name}.safetensors"
+    if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         scratch = file.with_name(f".part-{os.getpid()}-{file.name}")
-        save_file(tensors, scratch)
+        save_file(make(), scratch)
         os.replace(scratch, file)  # whoever comes second writes the same bytes
-    tensors = load_file(file)
-    return tensors["images"], tensors["labels"], tensors["radii"]
+    return load_file(file)
 
 
 def draw(config: SceneConfig, split: str, count: int) -> dict[str, Tensor]:

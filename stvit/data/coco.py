@@ -1,0 +1,251 @@
+"""COCO's JSON layout: images, boxes, masks as polygons or runs, crowds; reading, writing, and what is wrong.
+
+    FOLDER/annotations/instances_train2017.json     FOLDER/train2017/000000000009.jpg
+    FOLDER/annotations/instances_val2017.json       FOLDER/val2017/…
+
+    python -m stvit.data.coco path/to/scenes --train 1024 --val 256      scenes in this layout
+
+``CocoFolder`` reads either. Categories get the labels 1 to K in the order of their numbers; 0 is the
+background. Where COCO's tools do something with odd annotations, so does this: see ``CocoFolder``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from stvit.dense.extra import require
+
+NAMES = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+NEEDED = {
+    "images": ("id", "file_name", "height", "width"),
+    "annotations": ("id", "image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
+
+
+class CocoFolder(torch.utils.data.Dataset):
+    """One split as (image (3, H, W) uint8, target), checked when it is opened.
+
+    target: boxes (N, 4) x₀, y₀, x₁, y₁; labels (N,); masks (N, H, W) uint8; iscrowd, area (N,); image_id
+
+    An image without objects has a target of no rows. Training leaves out what cannot be learnt: crowds,
+    boxes without area, boxes or masks of which nothing lies in the image (``trainable=True``). For
+    evaluation all annotations stay, as in COCO's own: a crowd is a region to ignore, an object without
+    area is one that nobody finds. What lies partly outside is cut at the border.
+    """
+
+    def __init__(self, root: str | Path, split: str, trainable: bool, count: int = 0):
+        self.annotations, self.folder = find_split(Path(root), split)
+        self.trainable = trainable
+        content = read_annotations(self.annotations)
+        categories = sorted(content["categories"], key=lambda category: category["id"])
+        self.class_names = tuple(category["name"] for category in categories)
+        self.labels = {category["id"]: i for i, category in enumerate(categories, 1)}
+        images = sorted(content["images"], key=lambda image: image["id"])
+        self.images = images[:count] if count else images
+        self.objects: dict[int, list[dict]] = {image["id"]: [] for image in images}
+        for annotation in content["annotations"]:
+            self.check(annotation)
+            self.objects[annotation["image_id"]].append(annotation)
+        self.check_files()
+
+    def check(self, annotation: dict) -> None:
+        for name, known in (("image_id", self.objects), ("category_id", self.labels)):
+            if annotation[name] not in known:
+                raise ValueError(
+                    f"{self.annotations}: annotation {annotation['id']} has {name} {annotation[name]}, which is not "
+                    f"among the file's {'images' if name == 'image_id' else 'categories'}"
+                )
+
+    def check_files(self) -> None:
+        there = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
+        missing = [image["file_name"] for image in self.images if image["file_name"] not in there]
+        missing = [
+            name for name in missing if not (self.folder / name).exists()
+        ]  # names with folders in them
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ValueError(f"{self.annotations} names {missing[0]}{more}, not found in {self.folder}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
+        entry = self.images[int(i)]
+        with Image.open(self.folder / entry["file_name"]) as file:
+            image = pil_to_tensor(file.convert("RGB"))  # (3, H, W)
+        if tuple(image.shape[1:]) != (entry["height"], entry["width"]):
+            raise ValueError(
+                f"{entry['file_name']} is {image.shape[2]} × {image.shape[1]}, {self.annotations} says "
+                f"{entry['width']} × {entry['height']}"
+            )
+        return image, self.target(entry)
+
+    def target(self, entry: dict) -> dict[str, Tensor]:
+        objects, size = self.objects[entry["id"]], (entry["height"], entry["width"])
+        boxes = torch.tensor([o["bbox"] for o in objects], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]  # x, y, width, height → corners
+        masks = [self.mask(o, size) for o in objects]
+        target = {
+            "boxes": boxes,
+            "labels": torch.tensor([self.labels[o["category_id"]] for o in objects], dtype=torch.int64),
+            "masks": torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.uint8),
+            "iscrowd": torch.tensor([o.get("iscrowd", 0) for o in objects], dtype=torch.int64),
+            "area": torch.tensor([float(o.get("area", 0)) for o in objects]),
+        }
+        image_id = {"image_id": torch.tensor(entry["id"])}
+        return {**(learnable(target, size) if self.trainable else target), **image_id}
+
+    def mask(self, annotation: dict, size: tuple[int, int]) -> Tensor:
+        """(H, W) of 0 and 1 from polygons or runs; what lies outside the image is cut off."""
+        try:
+            return decode(annotation["segmentation"], size)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            what = "it has none" if isinstance(error, KeyError) else str(error)
+            raise ValueError(
+                f"{self.annotations}: the segmentation of annotation {annotation['id']} cannot be read: {what}"
+            ) from error
+
+
+def find_split(root: Path, split: str) -> tuple[Path, Path]:
+    """The annotations of a split and the folder of its images, whatever year its name has."""
+    found = sorted((root / "annotations").glob(f"instances_{NAMES.get(split, split)}*.json"))
+    if not found:
+        raise ValueError(
+            f"no annotations/instances_{NAMES.get(split, split)}*.json in {root}: COCO's layout has "
+            "annotations/instances_train2017.json, annotations/instances_val2017.json, train2017/ and val2017/; "
+            "--data scenes needs no files"
+        )
+    if len(found) > 1:
+        raise ValueError(f"{root} has several: {', '.join(path.name for path in found)}; keep one")
+    return found[0], root / found[0].stem.removeprefix("instances_")
+
+
+def read_annotations(path: Path) -> dict:
+    """The JSON, with the lists and fields that it must have."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    for name, fields in NEEDED.items():
+        if not isinstance(content, dict) or not isinstance(content.get(name), list):
+            raise ValueError(f"{path} has no list of {name}; COCO's has {', '.join(NEEDED)}")
+        for entry in content[name]:
+            absent = [field for field in fields if field not in entry]
+            if absent:
+                raise ValueError(f"{path}: an entry of {name} has no {absent[0]}: {str(entry)[:120]}")
+            if name == "annotations" and len(entry["bbox"]) != 4:
+                raise ValueError(
+                    f"{path}: annotation {entry['id']} has the box {entry['bbox']}, not x, y, width, height"
+                )
+    return content
+
+
+def learnable(target: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+    """What a detector can be trained on: single objects of which box and mask are in the image."""
+    height, width = size
+    boxes = target["boxes"].clone()
+    boxes[:, 0::2], boxes[:, 1::2] = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)
+    keep = (boxes[:, 2:] > boxes[:, :2]).all(1) & (target["iscrowd"] == 0) & target["masks"].flatten(1).any(1)
+    return {name: value[keep] for name, value in {**target, "boxes": boxes}.items()}
+
+
+def decode(segmentation: list | dict, size: tuple[int, int]) -> Tensor:
+    """Polygons, or runs with counts as a list or as a string, by COCO's own tools: (H, W) uint8."""
+    tools = require("pycocotools.mask", "COCO's layout")
+    if isinstance(segmentation, dict):
+        if list(segmentation["size"]) != list(size):
+            raise ValueError(f"runs for {segmentation['size']}, an image of {list(size)}")
+        runs = segmentation
+        if isinstance(runs["counts"], list):
+            if sum(runs["counts"]) != size[0] * size[1]:
+                raise ValueError(f"runs of {sum(runs['counts'])} pixels for {size[0] * size[1]}")
+            runs = tools.frPyObjects(runs, *size)
+    else:
+        if any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
+            raise ValueError("a polygon needs three or more points x, y")
+        if not segmentation:
+            return torch.zeros(size, dtype=torch.uint8)
+        runs = tools.merge(tools.frPyObjects(segmentation, *size))
+    return torch.from_numpy(tools.decode(runs))
+
+
+def encode(mask: Tensor) -> dict:
+    """(H, W) of 0 and 1 → runs, as JSON can hold them."""
+    tools = require("pycocotools.mask", "COCO's layout")
+    runs = tools.encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8)))
+    return {"size": list(map(int, runs["size"])), "counts": runs["counts"].decode("ascii")}
+
+
+def write_coco(
+    root: str | Path,
+    split: str,
+    items: Iterable[tuple[Tensor, dict[str, Tensor]]],
+    class_names: tuple[str, ...],
+) -> Path:
+    """Images (3, H, W) uint8 and targets (boxes, labels, masks; iscrowd if any) in COCO's layout."""
+    root, split = Path(root), NAMES.get(split, split)
+    folder = root / split
+    folder.mkdir(parents=True, exist_ok=True)
+    images, annotations = [], []
+    for number, (image, target) in enumerate(items, 1):
+        name = f"{number:012d}.png"
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / name)
+        images.append({"id": number, "file_name": name, "height": image.shape[1], "width": image.shape[2]})
+        for k in range(len(target["labels"])):
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation_of(target, k)})
+    path = root / "annotations" / f"instances_{split}.json"
+    path.parent.mkdir(exist_ok=True)
+    categories = [{"id": i, "name": name} for i, name in enumerate(class_names, 1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def annotation_of(target: dict[str, Tensor], k: int) -> dict:
+    x0, y0, x1, y1 = target["boxes"][k].tolist()
+    return {
+        "category_id": int(target["labels"][k]),
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "segmentation": encode(target["masks"][k]),
+        "area": int(target["masks"][k].sum()),
+        "iscrowd": int(target["iscrowd"][k]) if "iscrowd" in target else 0,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    from tqdm import tqdm
+
+    from stvit.data.objects import SceneObjects
+    from stvit.data.scenes import CLASSES, SceneConfig, sized
+
+    parser = argparse.ArgumentParser(
+        prog="python -m stvit.data.coco",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, help="folder to write scenes to, in COCO's layout")
+    parser.add_argument("--train", type=int, default=1024, help="training images (1024)")
+    parser.add_argument("--val", type=int, default=256, help="images to evaluate (256)")
+    parser.add_argument("--image-size", type=int, default=64, help="height and width (64)")
+    parser.add_argument("--data-seed", type=int, default=0, help="which scenes (0)")
+    args = parser.parse_args(argv)
+    config = sized(SceneConfig(seed=args.data_seed), args.image_size)
+    for split, count in (("train", args.train), ("validation", args.val)):
+        scenes = SceneObjects(config, split, count)
+        items = tqdm((scenes[i] for i in range(count)), f"{split} images", count, disable=None)
+        print(write_coco(args.out, split, items, CLASSES))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
