@@ -28,7 +28,6 @@ LAYERS = [
         "stvit.train",
         "stvit.dense.segmentation.task",
         "stvit.dense.segmentation.source",
-        "stvit.dense.segmentation.evaluate",
         "stvit.dense.detection.task",
         "stvit.dense.detection.source",
         "stvit.dense.detection.evaluate",

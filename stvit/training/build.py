@@ -23,11 +23,7 @@ from stvit.training.config import TrainConfig
 
 def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
     """The registered model, from seed or from ``config.init``."""
-    if not timm.is_model(config.model):
-        near = ", ".join(timm.list_models(f"*{config.model.split('_')[0]}*")[:6])
-        raise ValueError(
-            f"no model {config.model!r} is registered with timm; {f'near it: {near}' if near else ''}"
-        )
+    check_model(config.model)
     args = dict(config.model_args)
     if config.drop_path:
         args["drop_path_rate"] = config.drop_path
@@ -39,6 +35,12 @@ def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
         tensors = initial_weights(config.init, num_classes)
         fill(model, without_other_heads(tensors, model), strict=False, source=config.init)
     return model
+
+
+def check_model(name: str) -> None:
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:6])
+        raise ValueError(f"no model {name!r} is registered with timm; {f'near it: {near}' if near else ''}")
 
 
 def without_other_heads(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
