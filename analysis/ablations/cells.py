@@ -29,17 +29,18 @@ class Cell:
     def config(self, **changes):
         from stvit.training.config import TrainConfig
 
-        given = dict(TRAINING, model=self.row.model, model_args=self.row.args, seed=self.seed)
-        return TrainConfig.of(**{**given, **changes})
+        given = dict(model=self.row.model, model_args=self.row.args, seed=self.seed)
+        return TrainConfig.of(**{**TRAINING, **self.row.training, **given, **changes})
 
     def content(self) -> dict:
         """What decides the outcome: the training, the scenes, the test."""
-        from stvit.data.scenes import SceneConfig
+        from stvit.data.scenes import SceneConfig, sized
         from stvit.data.store import DRAWING
 
+        config = self.config()
         return {
-            "training": self.config().chosen(),
-            "scenes": {"drawing": DRAWING, **asdict(SceneConfig())},
+            "training": config.chosen(),
+            "scenes": {"drawing": DRAWING, **asdict(sized(SceneConfig(), config.image_size))},
             "test_images": TEST_IMAGES,
         }
 
@@ -111,14 +112,15 @@ def test(model, images: int = TEST_IMAGES) -> dict:
     """Counts of right answers on the test split: of all, of its first images, by the marked object's size."""
     import torch
 
-    from stvit.data.scenes import SMALL, SceneConfig, Scenes
+    from analysis.ablations.purity import scenes_for, small_radius
+    from stvit.data.scenes import Scenes
     from stvit.data.sources import scene_batches
     from stvit.evaluate import half_width
 
-    scenes = Scenes(SceneConfig(), "test", images, str(CACHE))
+    scenes = Scenes(scenes_for(model), "test", images, str(CACHE))
     with torch.inference_mode():
         told = torch.cat([model(x).argmax(1) for x, _ in scene_batches(scenes)])
-    right, small = told == scenes.labels, scenes.radii < SMALL
+    right, small = told == scenes.labels, scenes.radii < small_radius(scenes.config)
     top1 = 100 * int(right.sum()) / images
     return {
         "images": images,
@@ -134,14 +136,13 @@ def purity(model) -> dict | None:
     """How well the semantic tokens follow objects, where a model has any (see ``purity.py``)."""
     from analysis.ablations import purity as module
 
-    if not hasattr(model, "stgm"):
-        return None
-    return module.measure(model, PURITY_IMAGES)
+    return module.measure(model, PURITY_IMAGES) if module.has_semantic_tokens(model) else None
 
 
 def multiply_adds(cell: Cell) -> int:
     from analysis.complexity.counting import count
     from stvit.training.build import build_model
 
-    model = build_model(cell.config(), 12).eval().requires_grad_(False)
-    return int(count(model, (1, 3, 48, 48)).total)
+    config = cell.config()
+    model = build_model(config, 12).eval().requires_grad_(False)
+    return int(count(model, (1, 3, config.image_size, config.image_size)).total)

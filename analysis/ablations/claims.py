@@ -94,6 +94,21 @@ CLAIMS = (
         above("STViT, class token", "DynamicViT", "EViT"),
     ),
     Claim(
+        "stvit_table9",
+        "Dumbbell units beat one long unit (printed: detection)",
+        above("STViT-R", "without dumbbell units"),
+    ),
+    Claim(
+        "stvit_table9",
+        "Reusing semantic tokens costs accuracy (printed: detection)",
+        (("reusing semantic tokens", "below", "STViT-R"),),
+    ),
+    Claim(
+        "stvit_table9",
+        "STViT-R stays within half a point of the dense Swin (Table 3)",
+        (("STViT-R", "not below", "dense Swin"),),
+    ),
+    Claim(
         "bat_table3_keep70",
         "Each step of BAT adds at keep rate 0.7",
         above("+ inattentive token clustering", "+ inattentive token pack")
@@ -109,6 +124,16 @@ CLAIMS = (
         "bat_table4",
         "Density peaks merge better than pooling and sub-sampling",
         above("density_peaks", "average", "max", "spatial", "convolution", "mlp"),
+    ),
+    Claim(
+        "bat_keep_rates",
+        "BAT at keep rate 0.7 stays within half a point of the dense model",
+        (("keep rate 0.7", "not below", "dense, class token"),),
+    ),
+    Claim(
+        "bat_keep_rates",
+        "The fewer tokens BAT keeps, the lower its accuracy",
+        above("keep rate 0.7", "keep rate 0.5") + above("keep rate 0.5", "keep rate 0.3"),
     ),
 )
 

@@ -11,12 +11,48 @@ tokens that lie in clusters whose majority is that object, small objects apart.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import NamedTuple
 
-from stvit.data.scenes import SMALL, SceneConfig, draw_scenes
+import torch
+from torch import Tensor, nn
+
+from stvit.data.scenes import SMALL, SceneConfig, draw_scenes, sized
 from stvit.data.sources import normalise
 from stvit.record import record
+from stvit.windows import window_counts
+
+
+class Subject(NamedTuple):
+    """Where a model's semantic tokens come from."""
+
+    grid: tuple[int, int]  # of the image tokens
+    semantic: tuple[int, int] | None  # of the semantic tokens; None: they stand in no grid
+    clusters: int
+    prefix: str  # of the layers' names, which their numbers follow
+
+
+def has_semantic_tokens(model: nn.Module) -> bool:
+    return hasattr(model, "stgm") or hasattr(model, "semantic_options")
+
+
+def scenes_for(model: nn.Module) -> SceneConfig:
+    """The scenes at the size that the model was made for."""
+    return sized(SceneConfig(), model.pretrained_cfg["input_size"][-1])
+
+
+def small_radius(config: SceneConfig) -> float:
+    return SMALL * config.size / SceneConfig().size
+
+
+def subject(model: nn.Module) -> Subject:
+    """The layers that make semantic tokens: of the whole model, or of a Swin's stage 3."""
+    if hasattr(model, "stgm"):
+        grid, semantic = tuple(model.patch_embed.grid_size), model.semantic_grid
+        return Subject(grid, semantic, model.num_semantic_tokens, "blocks.")
+    stage = model.layers[2]
+    grid, w_s = tuple(stage.output_resolution), stage.options.semantic_window
+    rows, columns = (count * w_s for count in window_counts(grid, stage.window))
+    return Subject(grid, (rows, columns), rows * columns, "layers.2.blocks.")
 
 
 def token_owners(instances: Tensor, patch: int, kinds: int) -> Tensor:
@@ -33,14 +69,16 @@ def table(cluster: Tensor, owner: Tensor, clusters: int, kinds: int) -> Tensor:
     return a.transpose(1, 2) @ torch.nn.functional.one_hot(owner, kinds).float()
 
 
-def scores(cluster: Tensor, owner: Tensor, radii: Tensor, clusters: int) -> dict[str, float]:
+def scores(
+    cluster: Tensor, owner: Tensor, radii: Tensor, clusters: int, smaller_than: float = SMALL
+) -> dict[str, float]:
     """Purity over all image tokens, and recall over those of objects and of small objects."""
     kinds = radii.shape[1] + 1
     counts = table(cluster, owner, clusters, kinds)  # (B, M, K + 1)
     best, winner = counts.max(2)  # (B, M)
     own = torch.nn.functional.one_hot(winner, kinds) * counts  # what majorities hold
     found, size = own.sum(1)[:, 1:], counts.sum(1)[:, 1:]  # (B, K)
-    small = radii < SMALL
+    small = radii < smaller_than
     return {
         "purity": float(best.sum() / counts.sum()),
         "recall": float(found.sum() / size.sum()),
@@ -57,28 +95,27 @@ def windows(clusters_grid: tuple[int, int], grid: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
-def measure(model, images: int, batch_size: int = 256) -> dict[str, dict[str, float]]:
+def measure(model: nn.Module, images: int, batch_size: int = 256) -> dict[str, dict[str, float]]:
     """Scores of each layer of the STGM, and of windows, over the first test scenes."""
-    config, grid = SceneConfig(), model.patch_embed.grid_size
-    patch = config.size // grid[0]
-    found: dict[str, list[Tensor]] = {}
+    config, of = scenes_for(model), subject(model)
+    found: dict[int, list[Tensor]] = {}
     owners, radii = [], []
     for part in torch.arange(images).split(batch_size):
         scenes = draw_scenes(config, part, "test")
         with record(model, attention=False) as maps:
             model(normalise(scenes.images))
         for name, assignment in maps.items():
-            if name.startswith("blocks."):  # (B, M, N): rows sum to 1; a token goes where most of it goes
-                found.setdefault(name.split(".")[1], []).append(assignment.argmax(1))
-        owners.append(token_owners(scenes.instances, patch, config.max_objects + 1))
+            if name.startswith(of.prefix):  # (B, M, N): rows sum to 1; a token goes where most of it goes
+                number = name.removeprefix(of.prefix).split(".")[0]
+                found.setdefault(int(number), []).append(assignment.argmax(1))
+        owners.append(token_owners(scenes.instances, config.size // of.grid[0], config.max_objects + 1))
         radii.append(scenes.radii)
-    owner, radius = torch.cat(owners), torch.cat(radii)
-    clusters = model.num_semantic_tokens
+    owner, radius, small = torch.cat(owners), torch.cat(radii), small_radius(config)
     result = {
-        f"layer {int(layer) + 1}": scores(torch.cat(parts), owner, radius, clusters)
+        f"layer {layer + 1}": scores(torch.cat(parts), owner, radius, of.clusters, small)
         for layer, parts in sorted(found.items())
     }
-    if model.semantic_grid is not None:
-        equal = windows(model.semantic_grid, grid).expand(len(owner), -1)
-        result["windows"] = scores(equal, owner, radius, clusters)
+    if of.semantic is not None:
+        equal = windows(of.semantic, of.grid).expand(len(owner), -1)
+        result["windows"] = scores(equal, owner, radius, of.clusters, small)
     return {name: {key: round(value, 4) for key, value in row.items()} for name, row in result.items()}

@@ -20,8 +20,8 @@ from analysis.results import RESULTS, Report, digest
 
 COLUMNS_EXPLAINED = (
     "top1 and sd: mean and spread over seeds (%); difference: paired by seed to the first row, with half the width "
-    "of its 95 % interval; small: top-1 where the marked object's radius is under 5.5 of 48 pixels; mflops: counted "
-    "multiply-adds, 10⁶."
+    "of its 95 % interval; small: top-1 where the marked object's radius is under 5.5 of 48 pixels (or as large a "
+    "part of a larger image); mflops: counted multiply-adds, 10⁶."
 )
 
 

@@ -45,6 +45,16 @@ def test_addresses_follow_what_decides_the_outcome(monkeypatch):
     assert cell.address != before
 
 
+def test_a_row_may_be_trained_otherwise():
+    usual, larger = (
+        Cell(ROW, 0),
+        Cell(Row("one", "micro_swin", training=dict(recipe="micro_swin", image_size=64)), 0),
+    )
+    assert larger.content()["scenes"]["size"] == larger.config().image_size == 64
+    assert usual.content()["scenes"]["size"] == usual.config().image_size == 48
+    assert "depth" not in larger.config().model_args
+
+
 def test_the_plan_has_every_cell_once_and_first_tables_first():
     planned = plan()
     addresses = [cell.address for cell in planned]
@@ -56,10 +66,12 @@ def test_the_plan_has_every_cell_once_and_first_tables_first():
 def test_every_row_of_the_grid_builds():
     from stvit.training.build import build_model
 
-    models = {row.name: build_model(Cell(row, 0).config(), 12).eval() for t in TABLES for row in t.rows}
     with torch.no_grad():
-        for name, model in models.items():
-            assert model(torch.zeros(2, 3, 48, 48)).shape == (2, 12), name
+        for cell in plan(seeds=SEEDS[:1]):
+            config = cell.config()
+            model, side = build_model(config, 12).eval(), config.image_size
+            assert model(torch.zeros(2, 3, side, side)).shape == (2, 12), cell.row.name
+            assert model.pretrained_cfg["input_size"] == (3, side, side)  # whence it is tested
 
 
 def test_printed_values_are_those_of_the_papers():
@@ -81,6 +93,9 @@ def test_printed_values_are_those_of_the_papers():
     assert [p["DeiT-T"] for p in mine["stvit_table15"]] == [ours, overlap, scales, adaptive]
     by_depth = {depth: printed("stvit_table13", base_depth=depth)[0] for depth in (3, 4, 7, 8)}
     assert [p["DeiT-S"] for p in mine["stvit_table13"]] == [by_depth[depth] for depth in (4, 3, 7, 8)]
+    swins = mine["stvit_table9"][1:4]  # between the dense model and STViT-Swin
+    for column, words in (("box_ap", "box AP"), ("mask_ap", "mask AP")):
+        assert [p[words] for p in swins] == printed("stvit_table9", column)
     for rate, name in ((0.7, "bat_table3_keep70"), (0.5, "bat_table3_keep50")):
         assert [p["DeiT-S"] for p in mine[name][1:]] == printed("bat_table3", keep_rate=rate)
     assert [p["DeiT-S"] for p in reversed(mine["bat_table4"])] == printed("bat_table4")
@@ -157,6 +172,10 @@ def test_a_conclusion_is_as_good_as_its_weakest_part():
     assert claims.combine([claims.OPEN, claims.NOT_RUN, claims.FAILS]) == claims.FAILS
 
 
+def test_every_printed_table_is_judged():
+    assert {claim.table for claim in claims.CLAIMS} == {table.name for table in TABLES}
+
+
 def test_claims_speak_of_rows_that_exist():
     rows = {table.name: {row.name for row in table.rows} for table in TABLES}
     for claim in claims.CLAIMS:
@@ -181,6 +200,30 @@ def test_owners_of_patches_are_majorities():
     instances[0, :2, :2] = 2
     instances[0, 3, 3] = 1
     assert purity.token_owners(instances, 2, 3).tolist() == [[2, 0, 0, 0]]
+
+
+def test_small_objects_of_larger_images_are_those_of_small_ones():
+    from stvit.data.scenes import SMALL, SceneConfig, draw_scenes, sized
+
+    small, large = SceneConfig(), sized(SceneConfig(), 64)
+    assert purity.small_radius(small) == SMALL
+    first, second = (draw_scenes(config, torch.arange(64), "test") for config in (small, large))
+    same = (first.radii < purity.small_radius(small)) == (second.radii < purity.small_radius(large))
+    assert same.all()
+
+
+@pytest.mark.parametrize("name", ["micro_stvit_swin", "micro_stvit_r_swin"])
+def test_assignments_of_swins_are_those_of_stage_three(name):
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model(name, depths=(1, 1, 6, 1)).eval()
+    assert purity.subject(model) == purity.Subject((8, 8), (4, 4), 16, "layers.2.blocks.")
+    found = purity.measure(model, 8)
+    first = model.layers[2].units[0].image + 1
+    assert list(found) == [f"layer {first}", f"layer {first + 1}", "windows"]
+    assert all(row["purity"] >= 1 / 7 and max(row.values()) <= 1 for row in found.values())  # of 7 kinds
+    assert found["windows"]["purity"] > found["windows"]["recall_small"] > 0
 
 
 def test_windows_partition_the_map():
