@@ -5,6 +5,7 @@ from stvit.compatibility import check_torchvision
 
 check_torchvision()
 
+from stvit import dense
 from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.convert.released import load_released
 from stvit.convert.swin import load_swin
@@ -13,8 +14,10 @@ from stvit.micro import ConvStem
 from stvit.micro_swin import DenseSwin
 from stvit.record import record
 from stvit.reduced_vit import ReducedViT
-from stvit.sparsify import dense, sparsify
+from stvit.sparsify import sparsify
 from stvit.swin_semantic import STViTRSwin, STViTSwin
+from stvit.video_swin import VideoSwin
+from stvit.video_swin_semantic import STViTVideoSwin
 from stvit.vit import STViT
 
 __all__ = [
@@ -26,6 +29,8 @@ __all__ = [
     "STViT",
     "STViTRSwin",
     "STViTSwin",
+    "STViTVideoSwin",
+    "VideoSwin",
     "dense",
     "load_checkpoint",
     "load_released",
