@@ -204,11 +204,15 @@ class PerWindowStgmLayer(ConcatStgmLayer):
 
     def forward(self, s: Tensor, x: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
         if windows is None:
-            return self.update(s, self.norm1(s), self.norm1(torch.cat([s, x], dim=1)))
-        keys = gather(torch.cat([s, x], dim=1), windows.keys).flatten(0, 1)  # (B·windows, K, C)
+            return self.update(s, self.norm1(s), self.norm1(self.candidates(s, x)))
+        keys = gather(self.candidates(s, x), windows.keys).flatten(0, 1)  # (B·windows, K, C)
         centers = gather(s, windows.queries).flatten(0, 1)  # (B·windows, w_s², C)
         centers = self.update(centers, self.norm1(centers), self.norm1(keys))
         return centers.reshape(s.shape)[:, windows.restore]  # (B, M, C)
+
+    def candidates(self, s: Tensor, x: Tensor) -> Tensor:
+        """The tokens that ``windows.keys`` counts."""
+        return torch.cat([s, x], dim=1)
 
     def update(
         self, x: Tensor, query: Tensor, key: Tensor | None = None, windows: Windows | None = None
@@ -217,6 +221,15 @@ class PerWindowStgmLayer(ConcatStgmLayer):
             return super().update(x, query, key, windows)
         x = self.ls1(self.attn(query, key, windows))
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+
+
+class PerWindowImageStgmLayer(PerWindowStgmLayer):
+    """The same with the keys X alone (Eq. 1), as the printed FLOPs of video models count."""
+
+    sources = StgmLayer.sources
+
+    def candidates(self, s: Tensor, x: Tensor) -> Tensor:
+        return x
 
 
 class RecoveryLayer(WindowedLayer):

@@ -69,7 +69,7 @@ def _layout_inside(grid: Grid, window: Grid, options: SemanticOptions, device: t
 
     def stgm(first: bool) -> Windows | None:
         reach = options.key_windows[0 if first else 1]
-        concat = options.stgm_keys == "concat"
+        concat = options.stgm_keys == "concat" or (options.stgm_keys == "image_first" and not first)
         if reach >= max(grid) and (not first or not concat or counts == (1, 1)):
             return None
         keys = neighbourhoods(grid, window, (reach, reach), device)  # (windows, w_k²)

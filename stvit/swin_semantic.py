@@ -31,6 +31,26 @@ class SemanticSwin(AnySizeSwin):
         units = tuple(Dumbbell(*unit) for unit in units)
         self.layers[2] = DumbbellStage.from_swin(self.layers[2], units, self.semantic_options)
 
+    def equip_without_recovery(
+        self, base_depth: int | None, stgm_layers: int, mask_padding: bool, options: dict
+    ) -> None:
+        if len(self.layers) != 4:
+            raise ValueError(f"semantic tokens go into stage 3 of 4; this Swin has {len(self.layers)} stages")
+        depth = len(self.layers[2].blocks)
+        base = {6: 2, 18: 10}.get(depth, depth // 2) if base_depth is None else base_depth
+        if not (base >= 0 and stgm_layers >= 1 and base + stgm_layers <= depth):
+            raise ValueError(
+                f"{base} layers and an STGM of {stgm_layers} do not fit a stage 3 of {depth} layers; choose "
+                f"stgm_layers ≥ 1 and 0 ≤ base_depth ≤ {max(0, depth - max(stgm_layers, 1))}"
+            )
+        units = [(base, stgm_layers, depth - base - stgm_layers, 0)]
+        self.equip(units, mask_padding, False, options)
+        self.layers[3] = SemanticStage.from_swin(self.layers[3], self.semantic_options)
+        patch, window = self.feature_info[2]["reduction"], max(self.layers[2].window)
+        coarse = round(patch * window / self.semantic_options.semantic_window)
+        for stage in (2, 3):
+            self.feature_info[stage] = dict(self.feature_info[stage], reduction=coarse)
+
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         centers = {
@@ -71,26 +91,6 @@ class STViTSwin(SemanticSwin):
         options = {name: choices.pop(name) for name in OPTIONS if name in choices}
         super().__init__(depths=depths, **{**TRUNK, **choices})
         self.equip_without_recovery(base_depth, stgm_layers, mask_padding, options)
-
-    def equip_without_recovery(
-        self, base_depth: int | None, stgm_layers: int, mask_padding: bool, options: dict
-    ) -> None:
-        if len(self.layers) != 4:
-            raise ValueError(f"semantic tokens go into stage 3 of 4; this Swin has {len(self.layers)} stages")
-        depth = len(self.layers[2].blocks)
-        base = {6: 2, 18: 10}.get(depth, depth // 2) if base_depth is None else base_depth
-        if not (base >= 0 and stgm_layers >= 1 and base + stgm_layers <= depth):
-            raise ValueError(
-                f"{base} layers and an STGM of {stgm_layers} do not fit a stage 3 of {depth} layers; choose "
-                f"stgm_layers ≥ 1 and 0 ≤ base_depth ≤ {max(0, depth - max(stgm_layers, 1))}"
-            )
-        units = [(base, stgm_layers, depth - base - stgm_layers, 0)]
-        self.equip(units, mask_padding, False, options)
-        self.layers[3] = SemanticStage.from_swin(self.layers[3], self.semantic_options)
-        patch, window = self.feature_info[2]["reduction"], max(self.layers[2].window)
-        coarse = round(patch * window / self.semantic_options.semantic_window)
-        for stage in (2, 3):
-            self.feature_info[stage] = dict(self.feature_info[stage], reduction=coarse)
 
 
 class STViTRSwin(SemanticSwin):

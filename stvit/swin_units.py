@@ -16,6 +16,7 @@ from stvit.swin_layers import (
     ConcatStgmLayer,
     GridCenters,
     OffsetStgmLayer,
+    PerWindowImageStgmLayer,
     PerWindowStgmLayer,
     RecoveryLayer,
     SemanticLayer,
@@ -25,7 +26,12 @@ from stvit.swin_layers import (
 from stvit.swin_layout import BORDERS, Layout, layout, layout_cross
 from stvit.windows import Grid, pad
 
-STGM_KEYS = {"concat": ConcatStgmLayer, "image": StgmLayer}
+STGM_KEYS = {  # the first layer of an STGM, further ones
+    "concat": (ConcatStgmLayer, ConcatStgmLayer),
+    "image": (StgmLayer, StgmLayer),
+    "image_first": (StgmLayer, ConcatStgmLayer),
+}
+PER_WINDOW = {ConcatStgmLayer: PerWindowStgmLayer, StgmLayer: PerWindowImageStgmLayer}
 INITIALIZATIONS = ("both", "spatial", "offset")
 PROJECTIONS = ("once", "per_window")
 
@@ -47,7 +53,8 @@ class SemanticOptions:
     pooling: initial cluster centers in each window, by one of ``stvit.pooling.POOLINGS``
     initialization: centers P from the map and global centers G (both), P alone (spatial), or G added to
         the semantic tokens of the first unit themselves, as the released code has it (offset)
-    stgm_keys: the STGM's layers look at Concat(S, X) or at the image tokens X alone
+    stgm_keys: the STGM's layers look at Concat(S, X) (concat), at the image tokens X alone (image), or the
+        first at X and further ones at Concat(S, X) (image_first), which is Eqs. 1 and 2 to the letter
     key_windows: w_k of the first and of further STGM layers, in image tokens; by default 10 and 14 for
         windows of 7. A key window as large as the map is global attention
     cross_window: side of the window of cross-window layers, in windows; None: global
@@ -92,8 +99,10 @@ class SemanticOptions:
             raise ValueError(
                 "shortcut=False exists as the released classifier has it: project_keys='per_window'"
             )
-        if self.project_keys == "per_window" and (self.border != "inside" or self.stgm_keys != "concat"):
-            raise ValueError("project_keys='per_window' goes with border='inside' and stgm_keys='concat'")
+        if self.project_keys == "per_window" and (self.border != "inside" or self.stgm_keys == "image"):
+            raise ValueError(
+                "project_keys='per_window' goes with border='inside' and stgm_keys='concat' or 'image_first'"
+            )
         if self.border != "inside" and self.stgm_keys != "image":
             raise ValueError(f"border={self.border!r} goes with stgm_keys='image'")
 
@@ -149,13 +158,13 @@ class DumbbellStage(SwinTransformerStage):
             return SemanticLayer.from_swin(block, options.layer_scale)
         if role == "recovery":
             return RecoveryLayer.from_swin(block, options.layer_scale)
-        cls = STGM_KEYS[options.stgm_keys]
+        cls = STGM_KEYS[options.stgm_keys][min(place, 1)]
         if place == 0 and options.project_keys == "per_window":
-            cls = PerWindowStgmLayer
+            cls = PER_WINDOW[cls]
         if place == 1 and unit == 0 and options.initialization == "offset":
             cls = OffsetStgmLayer
         layer = cls.from_swin(block, options.layer_scale)
-        if cls is PerWindowStgmLayer:
+        if isinstance(layer, PerWindowStgmLayer):
             layer.shortcut = options.shortcut
         if place > 0 and (options.initialization == "both" or cls is OffsetStgmLayer):
             rows, columns = (

@@ -210,9 +210,13 @@ def _table_6():
         text = "patch 2×4×4, so 16 frames of 56×56; window 8×7×7; 400 classes"
         build = Build(f"torchvision.swin3d_{size.lower()}", {"num_classes": 400}, shape)
         found["STViT", "6", f"VideoSwin-{size}", "32x224x224"] = Reading("swin", numbers, text, build)
-        text = "patch stem; all that follows the base blocks on each frame; keys 4 × 100 without P, then 196 + 36"
-        build = Build(f"stvit_video_swin_{SIZE[size]}", {}, shape)
-        spec = {**swin_numbers(size), "base": base, "apart": (True, False)}
+        text = (
+            "patch stem; all that follows the base blocks on each frame; maximum pooling; keys 4 × 100 without P, "
+            "projected window by window, then 196 + 36"
+        )
+        options = {"pooling": "max", "project_keys": "per_window"}
+        build = Build(f"stvit_video_swin_{SIZE[size]}", options, shape)
+        spec = {**swin_numbers(size), "base": base}
         key = ("STViT", "6", f"STViT-VideoSwin-{size}", "32x224x224, M=9")
         found[key] = Reading("stvit_video_swin", spec, text, build)
     return found

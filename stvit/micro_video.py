@@ -1,0 +1,41 @@
+"""Micro Video Swins: clips of 8 frames of 32 × 32, for a CPU to train in minutes.
+
+``micro_video_swin`` is the dense trunk and ``micro_stvit_video_swin`` STViT in it. Patches are of two frames
+and 2 × 2 pixels, so that stage 3 has four maps of 4 × 4 tokens, each four windows of 2 × 2. The proportions
+are those of Table 6: stage 3 has most layers and the STGM behind the first third of them.
+"""
+
+from __future__ import annotations
+
+from timm.models import generate_default_cfgs, register_model
+from torch import nn
+
+from stvit.video_swin import VideoSwin
+from stvit.video_swin_semantic import STViTVideoSwin, create_video, default_cfg
+
+TRUNK = dict(
+    img_size=32, patch_size=(2, 2, 2), window_size=(4, 4, 4), embed_dim=16, depths=(1, 1, 6, 1),
+    num_heads=(1, 2, 4, 8), mlp_ratio=3, drop_path_rate=0.0,
+)  # fmt: skip
+SEMANTIC = dict(semantic_window=2, key_windows=(6, 8))  # 10 and 14 for windows of 7
+FAMILY: dict[str, tuple[type[VideoSwin], dict]] = {
+    "micro_video_swin": (VideoSwin, {}),
+    "micro_stvit_video_swin": (STViTVideoSwin, SEMANTIC),
+}
+CFG = default_cfg(
+    input_size=(3, 8, 32, 32), pool_size=(4, 2, 2), num_classes=5, mean=(0.5,) * 3, std=(0.5,) * 3
+)
+default_cfgs = generate_default_cfgs({name: CFG for name in FAMILY})
+
+
+def _register(name: str, cls: type[VideoSwin], defaults: dict) -> None:
+    def entry(pretrained: bool = False, **kwargs) -> nn.Module:
+        return create_video(cls, name, pretrained, CFG, **{**TRUNK, **defaults, **kwargs})
+
+    entry.__name__ = entry.__qualname__ = name
+    entry.__doc__ = f"{cls.__name__} for clips of 8 frames of 32 × 32: {defaults}."
+    globals()[name] = register_model(entry)
+
+
+for _name, (_cls, _defaults) in FAMILY.items():
+    _register(_name, _cls, _defaults)
