@@ -58,6 +58,11 @@ JOBS = [
         ("analysis/planes.py", "results/paper", "results/ablations/cells"),
     ),
     Job(
+        "throughput",
+        "measured speeds beside the FLOPs saved, from their records (python -m analysis.throughput --suite)",
+        ("analysis/throughput", "results/throughput/measured", "results/paper"),
+    ),
+    Job(
         "diversity", "how diverse the tokens are that each method leaves", ("analysis/diversity.py", "stvit")
     ),
 ]

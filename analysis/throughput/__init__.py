@@ -1,0 +1,14 @@
+"""How fast models are, side by side, and how much of the FLOPs saving is time saved.
+
+    specs → variants → turns, memory → table        one workload: who, in which mode, by turns, in rows
+    sweep, breakeven                                several workloads, and where a method starts to pay
+    roofline                                        the time of each part beside what its FLOPs would take
+    printed                                         the papers' own throughput, held against itself
+    suites, report                                  named runs, their records, and the page made from them
+
+``python -m analysis.throughput --help`` tells the rest.
+"""
+
+import os
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler announces itself on standard error

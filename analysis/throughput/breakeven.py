@@ -1,0 +1,58 @@
+"""From which batch or image size on a method pays: the smallest measured at which, and above, it is faster."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AXES = {"batch_size": "image_size", "image_size": "batch_size"}  # what is swept → what stays
+SETTING = ("model", "mode", "task", "precision", "device", "four_maps")
+
+
+def break_even(rows: list[dict]) -> pd.DataFrame:
+    """A row for each model, mode and swept axis.
+
+    pays_from: from here on the median speed-up is above 1; None: not at the largest measured value
+    clearly_from: from here on its lower quartile is above 1
+    """
+    import pandas as pd
+
+    found = []
+    for axis, other in AXES.items():
+        groups: dict[tuple, list[dict]] = {}
+        for row in rows:
+            if not row["against"].startswith(f"{row['model']},"):  # a base is not faster than itself
+                groups.setdefault((*(row[name] for name in SETTING), row[other]), []).append(row)
+        for (*setting, fixed), points in groups.items():
+            points = sorted(points, key=lambda row: extent(row[axis]))
+            if len({row[axis] for row in points}) < 2:
+                continue
+            found.append(
+                {
+                    **dict(zip(SETTING, setting, strict=True)),
+                    "swept": axis,
+                    other: fixed,
+                    "measured": ", ".join(str(row[axis]) for row in points),
+                    "pays_from": smallest([(row[axis], row["ratio"]) for row in points]),
+                    "clearly_from": smallest([(row[axis], row["ratio_q1"]) for row in points]),
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def smallest(points: list[tuple[Any, float]]) -> Any:
+    """The first value of an ascending axis from which every ratio is above 1."""
+    start = None
+    for value, ratio in reversed(points):
+        if not ratio > 1:
+            break
+        start = value
+    return start
+
+
+def extent(value: int | str) -> int:
+    """A batch as it is, an image size by its pixels."""
+    return value if isinstance(value, int) else math.prod(map(int, value.split("x")))

@@ -1,0 +1,181 @@
+"""Records of what was measured, and the page's section, which is made from the records alone.
+
+``record`` measures and writes ``results/throughput/measured/NAME``; ``derive`` reads all that is there
+and writes ``results/throughput``. A measurement belongs to its machine: ``make reproduce`` derives and
+does not measure again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.results import RESULTS, Report
+from analysis.throughput.breakeven import break_even
+from analysis.throughput.measure import Cell, machine_load, measure
+from analysis.throughput.printed import beside, printed
+from analysis.throughput.suites import SUITES, Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = RESULTS / "throughput"
+SHOWN = ("model", "mode", "images_per_second", "clips_per_second", "frames_per_second", "ratio", "ratio_q1",
+         "ratio_q3", "limit", "realised", "ratio_to_first", "memory_mb", "memory_ratio", "printed_per_second",
+         "printed_ratio")  # fmt: skip
+VARYING = ("task", "batch_size", "image_size", "precision", "device")
+EXPLAINED = (
+    "Models took turns, A B A B. *ratio* is how many times as fast as the base a model is: the median over rounds "
+    "of the base's time by its own in the same round, between its quartiles; the base is the first model in the "
+    "same mode, and *ratio_to_first* is against the first row. *limit* is the ratio that the FLOPs alone would "
+    "give, *realised* the share of the FLOPs saving that is time saved. *memory* is weights and the most that a "
+    "forward holds beside them. *printed* is what the paper gives, on a V100 at batch 128."
+)
+
+
+def record(
+    name: str, suite: Suite, command: str, threads: int = 2, workers: int = 1, folder: Path = FOLDER
+) -> Path:
+    """Measure a suite and write its record: rows, break-even points, parts."""
+    from analysis.throughput.roofline import profile
+
+    device = suite.cells[0].work.device
+    config = {
+        "suite": suite.about,
+        "cells": [described(cell) for cell in suite.cells],
+        "patience": suite.patience._asdict(),
+        "workers": workers,
+        "load_before": machine_load(),
+        **machine(threads, device),
+    }
+    out = folder / "measured" / name
+    with Report(f"throughput/measured/{name}", suite.about, command, config, 0, out=out, device=device) as r:
+        found = measure(suite.cells, suite.patience, threads, forgiving=True, workers=workers)
+        r.table("rows", found.frame, "Every variant with all that was measured.")
+        points = break_even(found.rows)
+        if len(points):
+            r.table(
+                "break_even",
+                points,
+                "From which batch and image size on each method is faster; empty: not at the largest.",
+            )
+        if suite.parts:
+            import pandas as pd
+
+            frames = [profile(cell, suite.patience, threads) for cell in suite.parts]
+            r.table("parts", pd.concat(frames, ignore_index=True), "Where the time goes.")
+        config |= {"load_after": machine_load(), "notes": found.notes}
+    return out
+
+
+def described(cell: Cell) -> dict:
+    modes = [mode._asdict() for mode in cell.modes]
+    return {"models": list(cell.models), **cell.work._asdict(), "size": list(cell.work.size), "modes": modes}
+
+
+def machine(threads: int, device: str) -> dict:
+    import torch
+
+    found = {
+        "threads": threads,
+        "cores": os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+    if device.startswith("cuda"):
+        found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return found
+
+
+def records(folder: Path = FOLDER) -> dict[str, dict]:
+    """The records that there are, suites first and in their order."""
+    found = {path.parent.name: path for path in sorted((folder / "measured").glob("*/record.json"))}
+    order = [name for name in SUITES if name in found] + [name for name in found if name not in SUITES]
+    return {name: json.loads(found[name].read_text(encoding="utf-8")) for name in order}
+
+
+def derive(folder: Path = FOLDER) -> None:
+    """``results/throughput`` from the records in it; nothing is measured."""
+    measured = records(folder)
+    inputs = [folder / "measured" / name / file for name in measured for file in files(measured[name])]
+    command = "python -m analysis.throughput --report"
+    title = "How much of the FLOPs saving is time saved"
+    with Report("throughput", title, command, {"measured": list(measured)}, inputs=inputs, out=folder) as r:
+        if measured:
+            r.prose(EXPLAINED)
+            pictures(r, {name: read(folder, name) for name in measured})
+        else:
+            r.prose("Nothing has been measured yet: `python -m analysis.throughput --suite deit` is a start.")
+        for name, one in measured.items():
+            section(r, folder, name, one)
+        r.heading("What the papers print, held against itself")
+        r.prose(
+            "A printed gain and the two speeds that it comes from say the same twice. Below, *consistent* is whether "
+            "any rounding of the speeds gives the gain, *off_by* how many points it is off."
+        )
+        r.table("printed", printed(), "Every printed speed, and the registered model that it is of.")
+
+
+def section(r: Report, folder: Path, name: str, one: dict) -> None:
+    config = one["config"]
+    r.heading(f"{name}: {one['title']}")
+    device = config.get("gpu", one["hardware"])
+    notes = "".join(f"\n\n{note}" for note in config["notes"])
+    r.prose(
+        f"`{one['command']}`: {one['date']}, {device}, {config['threads']} threads, torch {one['versions']['torch']}, "
+        f"load average {config['load_before']:.1f} before and {config['load_after']:.1f} after.{notes}"
+    )
+    r.table(name, compact(beside(read(folder, name).to_dict("records"))), "Side by side.")
+    for table, caption in (
+        (
+            "break_even",
+            "From which value on each method is faster, at the median and at the lower quartile; empty: "
+            "not at the largest.",
+        ),
+        ("parts", "Where the time goes; the roofline is the first model's FLOP/s."),
+    ):
+        if (folder / "measured" / name / f"{table}.csv").exists():
+            r.table(f"{name}_{table}", read(folder, name, table), caption)
+
+
+def pictures(r: Report, frames: dict[str, pd.DataFrame]) -> None:
+    from analysis.throughput import figures
+
+    r.figure(
+        "speed_up",
+        figures.speed_ups({name: frame for name, frame in frames.items() if not figures.swept(frame)}),
+        "Speed-up over the dense base (bars: quartiles), beside what the FLOPs alone would give (|).",
+        alt="Dots for measured speed-ups of each model, with a mark at the FLOPs limit",
+    )
+    for name, frame in frames.items():
+        if figures.swept(frame):
+            r.figure(
+                name,
+                figures.sweep(frame),
+                "Speed-up over the dense base; dashed: what the FLOPs alone would give. Below 1 it does not pay.",
+                alt="Speed-up against the swept size, a line for each method, a dashed one for its FLOPs limit",
+            )
+
+
+def compact(rows: Sequence[dict]) -> pd.DataFrame:
+    """The columns to read: of the setting those that vary."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    varying = [name for name in VARYING if frame[name].nunique() > 1]
+    shown = [name for name in SHOWN if name in frame and frame[name].notna().any()]
+    if "ratio_to_first" in shown and frame.ratio.equals(frame.ratio_to_first):
+        shown.remove("ratio_to_first")
+    return frame[[*shown[:2], *varying, *shown[2:]]]
+
+
+def files(one: dict) -> list[str]:
+    return [file for block in one["blocks"] for file in block.get("files", ())]
+
+
+def read(folder: Path, name: str, table: str = "rows") -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(folder / "measured" / name / f"{table}.csv")

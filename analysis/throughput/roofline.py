@@ -1,0 +1,201 @@
+"""Where the time goes: each part of a model beside the time it would take at the dense model's FLOP/s.
+
+The roofline is what the hardware has shown it can do on this very workload: the multiply-adds that the
+dense model gets through in a second. A part that is slower than its FLOPs at that rate moves memory,
+waits for small kernels, or does what FLOPs do not count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from analysis.throughput import specs
+from analysis.throughput.measure import Cell, torch_threads
+from analysis.throughput.table import size_text
+from analysis.throughput.turns import USUAL, Patience, take_turns
+from analysis.throughput.variants import Variant, check_device, finisher
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+PARTS = ("patch embedding", "base blocks", "pooling", "STGM", "semantic blocks", "recovery", "reduction",
+         "reduced blocks", "patch merging", "head", "the rest")  # fmt: skip
+REST = PARTS[-1]
+ROLES = {"image": "base blocks", "stgm": "STGM", "semantic": "semantic blocks", "recovery": "recovery"}
+
+
+class Stopwatch:
+    """Seconds of each part; where one part runs inside another, they are the inner one's."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self.clock, self.spent, self.running, self.last = clock, Counter(), [], 0.0
+
+    def enter(self, part: str) -> None:
+        self._settle()
+        self.running.append(part)
+
+    def leave(self) -> None:
+        self._settle()
+        self.running.pop()
+
+    def _settle(self) -> None:
+        now = self.clock()
+        if self.running:
+            self.spent[self.running[-1]] += now - self.last
+        self.last = now
+
+
+def parts(model: nn.Module) -> dict[str, str]:
+    """Module name → part, for the modules of a plain, sparse or reduced ViT or Swin that are there."""
+    outer = "model." if hasattr(model, "model") else ""
+    trunk = model.model if outer else model
+    found = {"patch_embed": "patch embedding", "initial": "pooling", "norm": "head", "fc_norm": "head"}
+    found |= {"head": "head", "aux_head": "head"}
+    for name, part in _layers(trunk).items():
+        found[name] = part
+        found[f"{name}.reduction"] = "reduction"
+    for i, stage in enumerate(getattr(trunk, "layers", ())):
+        found |= {f"layers.{i}.downsample": "patch merging"}
+        found |= {f"layers.{i}.initial.{n}": "pooling" for n in range(len(getattr(stage, "initial", ())))}
+    there = dict(model.named_modules())
+    return {outer + name: part for name, part in found.items() if outer + name in there}
+
+
+def _layers(trunk: nn.Module) -> dict[str, str]:
+    if hasattr(trunk, "layers"):
+        return {
+            f"layers.{i}.blocks.{n}": part
+            for i, stage in enumerate(trunk.layers)
+            for n, part in enumerate(_stage(stage))
+        }
+    stgm, part, found = getattr(trunk, "stgm", None), "base blocks", {}
+    for i, block in enumerate(getattr(trunk, "blocks", ())):
+        if hasattr(block, "reduction"):
+            part = "reduced blocks"
+        elif stgm is not None and i >= stgm.start:
+            part = "STGM" if i < stgm.stop else "semantic blocks"
+        found[f"blocks.{i}"] = part
+    return found
+
+
+def _stage(stage: nn.Module) -> list[str]:
+    """The parts of a Swin stage's layers: by their role in a dumbbell unit, or all of one kind."""
+    if hasattr(stage, "plan"):
+        return [ROLES[role] for role, _, _ in stage.plan]
+    part = "semantic blocks" if type(stage).__name__ == "SemanticStage" else "base blocks"
+    return [part] * len(stage.blocks)
+
+
+def flops_of_parts(found: dict[str, str], modules: dict[str, int], total: int) -> Counter:
+    """Multiply-adds of each part, those of a module within another taken off the outer one's."""
+    flops = Counter({REST: total})
+    for name, part in found.items():
+        own = modules.get(name, 0)
+        flops[part] += own
+        outer = next((o for o in sorted(found, key=len, reverse=True) if name.startswith(f"{o}.")), None)
+        flops[found[outer] if outer else REST] -= own
+    return flops
+
+
+@contextmanager
+def watched(model: nn.Module, watch: Stopwatch):
+    """``model`` reports to the stopwatch while the context lasts."""
+    there, hooks = dict(model.named_modules()), []
+    for name, part in parts(model).items():
+
+        def enter(_module, _args, part=part) -> None:
+            watch.enter(part)
+
+        def leave(_module, _args, _out) -> None:
+            watch.leave()
+
+        hooks += [
+            there[name].register_forward_pre_hook(enter),
+            there[name].register_forward_hook(leave),
+        ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def profile(cell: Cell, patience: Patience = USUAL, threads: int = 2) -> pd.DataFrame:
+    """The parts of every model of ``cell``, in turn, in its first mode; the first model is the roofline."""
+    import pandas as pd
+
+    work = cell.work
+    check_device(work.device)
+    with torch_threads(threads):
+        models = [Variant(spec, cell.modes[0]).build(work) for spec in cell.models]
+        spent = time_parts(models, work, patience)
+    counts = {spec: specs.count(spec, work.size, work.dense) for spec in cell.models}
+    base = cell.models[0]
+    rate = counts[base].total * work.batch_size / sum(spent[0].values())  # multiply-adds a second
+    frames = []
+    for spec, model, seconds in zip(cell.models, models, spent, strict=True):
+        flops = flops_of_parts(parts(model), counts[spec].modules, counts[spec].total)
+        frames.append(rows(spec, seconds, flops, rate, work.batch_size))
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.assign(batch_size=work.batch_size, image_size=size_text(work.size), device=work.device)
+
+
+def time_parts(models: Sequence[nn.Module], work, patience: Patience) -> list[dict[str, float]]:
+    """The median over rounds of each part's seconds in a forward, for each model."""
+    import torch
+
+    finish, inputs = finisher(work.device), work.inputs()
+
+    def clock() -> float:
+        finish()
+        return time.perf_counter()
+
+    def make(model: nn.Module, rounds: list[Counter]):
+        def call() -> None:
+            watch = Stopwatch(clock)
+            with torch.inference_mode(), watched(model, watch):
+                watch.enter(REST)
+                model(inputs)
+                watch.leave()
+            rounds.append(watch.spent)
+
+        return call
+
+    spent: list[list[Counter]] = [[] for _ in models]
+    runs = [make(model, rounds) for model, rounds in zip(models, spent, strict=True)]
+    take_turns(runs, patience._replace(turn=0.0))
+    return [
+        {part: statistics.median(r[part] for r in rounds[patience.warmup :]) for part in PARTS if part in rounds[-1]}
+        for rounds in spent
+    ]  # fmt: skip
+
+
+def rows(spec: str, seconds: dict[str, float], flops: Counter, rate: float, images: int) -> pd.DataFrame:
+    """A row for each part, and one for all: milliseconds of an image, and what they would be at ``rate``."""
+    import pandas as pd
+
+    time_all, flops_all = sum(seconds.values()), sum(flops.values())
+    found = []
+    for part in (*seconds, "all"):
+        own = time_all if part == "all" else seconds[part]
+        work = flops_all if part == "all" else flops[part]
+        roof = work / rate
+        found.append(
+            {
+                "model": spec,
+                "part": part,
+                "milliseconds": 1e3 * own / images,
+                "time_share": own / time_all,
+                "gflops": work / 1e9,
+                "flops_share": work / flops_all,
+                "roofline_milliseconds": 1e3 * roof,
+                "times_roofline": own / images / roof if roof > 0 else None,
+            }
+        )
+    return pd.DataFrame(found)

@@ -1,0 +1,143 @@
+"""Named runs: which models at which workloads. Each is minutes on two quiet cores; see ``--suite``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from analysis.throughput.measure import Cell
+from analysis.throughput.specs import Size
+from analysis.throughput.turns import Patience
+from analysis.throughput.variants import Mode, Workload
+
+EAGER, OPTIMIZED, COMPILED = Mode(), Mode(optimized=True), Mode(compiled=True)
+IMAGE = (224, 224)
+CLIP = (32, 224, 224)
+DEIT_T, DEIT_S, DEIT_B = (
+    (f"deit_{size}_patch16_224", f"stvit_deit_{size}_patch16_224") for size in ("tiny", "small", "base")
+)
+SWIN_S = tuple(f"{kind}_small_patch4_window7_224" for kind in ("swin", "stvit_swin", "stvit_r_swin"))
+RIVALS = tuple(f"{method}_deit_small_patch16_224" for method in ("evit", "bat", "dynamicvit", "tome"))
+PEERS = (*DEIT_S, f"{DEIT_S[1]}:pooling=mean", *RIVALS)
+SWEPT = (*DEIT_S, *RIVALS)
+VIDEO = tuple((f"torchvision.swin3d_{size[0]}", f"stvit_video_swin_{size}") for size in ("tiny", "small"))
+
+
+class Suite(NamedTuple):
+    """Cells that are measured in one run, and those whose parts are timed."""
+
+    about: str
+    cells: tuple[Cell, ...]
+    patience: Patience = Patience(rounds=25, warmup=1, seconds=60, turn=0.3)
+    parts: tuple[Cell, ...] = ()
+
+
+def cell(models: tuple[str, ...], batch: int, *modes: Mode, size: Size = IMAGE, **work) -> Cell:
+    return Cell(models, Workload(size, batch, **work), modes or (EAGER,))
+
+
+def for_each(models: tuple[str, ...], *modes: Mode, batches=(8,), sizes=(IMAGE,), **work) -> tuple[Cell, ...]:
+    return tuple(cell(models, b, *modes, size=size, **work) for size in sizes for b in batches)
+
+
+def squares(*sides: int) -> tuple[Size, ...]:
+    return tuple((side, side) for side in sides)
+
+
+def patient(seconds: float, rounds: int = 25) -> Patience:
+    return Patience(rounds=rounds, warmup=1, seconds=seconds, turn=0.3)
+
+
+SUITES = {
+    "deit": Suite(
+        "DeiT-T and -S with 16 semantic tokens, batch 32 and 1, as they are and through stvit.optimize",
+        (
+            *for_each(DEIT_T, EAGER, OPTIMIZED, batches=(32, 1)),
+            *for_each(DEIT_S, EAGER, OPTIMIZED, batches=(32, 1)),
+        ),
+        parts=(cell(DEIT_S, 32),),
+    ),
+    "deit-base": Suite(
+        "DeiT-B with 16 semantic tokens, batch 32 and 1, as it is and through stvit.optimize",
+        for_each(DEIT_B, EAGER, OPTIMIZED, batches=(32, 1)),
+        patient(140),
+    ),
+    "swin": Suite(
+        "Swin-S, STViT-Swin-S and STViT-R-Swin-S, batch 8, as they are and through stvit.optimize",
+        for_each(SWIN_S, EAGER, OPTIMIZED),
+        patient(100),
+        parts=(cell(SWIN_S, 8),),
+    ),
+    "peers": Suite(
+        "DeiT-S and what sparsifies it, batch 32: learned and mean pooling, EViT, BAT, DynamicViT, ToMe",
+        (cell(PEERS, 32),),
+        patient(120),
+    ),
+    "compiled": Suite(
+        "the peers at batch 8, eager and through torch.compile (which takes minutes itself)",
+        (cell(PEERS, 8, EAGER, COMPILED),),
+        patient(60, 15),
+    ),
+    "batch": Suite(
+        "DeiT-S and its rivals from batch 1 to 32: from which batch on each method pays",
+        for_each(SWEPT, batches=(1, 2, 4, 8, 16, 32)),
+        patient(20),
+    ),
+    "resolution": Suite(
+        "DeiT-S and its rivals from 112 to 448 pixels, Swin-S from 224: from which size on each method pays",
+        (
+            *for_each(SWEPT, batches=(4,), sizes=squares(112, 160, 224, 320, 448)),
+            *for_each(SWIN_S, batches=(2,), sizes=squares(224, 320, 448)),
+        ),
+        patient(15),
+    ),
+    "precision": Suite(
+        "DeiT-S in float32 and in bf16, batch 8",
+        tuple(cell(DEIT_S, 8, precision=precision) for precision in ("float32", "bf16")),
+        patient(40),
+    ),
+    "attention": Suite(
+        "fused attention on, off, and as timm builds it: DeiT-S and Swin-S, batch 8",
+        for_each(DEIT_S, *map(Mode, ("on", "off", "default")))
+        + for_each(SWIN_S, *map(Mode, ("on", "off", "default"))),
+        patient(60),
+    ),
+    "training": Suite(
+        "a training step (forward, loss, backward, AdamW) of DeiT-S and what sparsifies it, batch 8",
+        for_each((*DEIT_S, *RIVALS), task="training step"),
+        patient(90),
+    ),
+    "end-to-end": Suite(
+        "DeiT-T and -S from JPEG files through timm's loader, and the model alone, batch 32",
+        tuple(
+            cell(models, 32, task=task) for models in (DEIT_T, DEIT_S) for task in ("inference", "end to end")
+        ),
+        patient(30),
+    ),
+    "dense": Suite(
+        "Swin-S and STViT-R-Swin-S as backbones of four maps, 512×512 and 800×1333",
+        for_each((SWIN_S[0], SWIN_S[2]), batches=(1,), sizes=((512, 512), (800, 1333)), dense=True),
+        patient(45),
+        parts=(cell((SWIN_S[0], SWIN_S[2]), 1, size=(512, 512), dense=True),),
+    ),
+    "video": Suite(
+        "Video Swin-T and -S on clips of 32 frames, one at a time",
+        tuple(cell(models, 1, size=CLIP) for models in VIDEO),
+        patient(60),
+    ),
+    "gpu": Suite(
+        "on a GPU in bf16, eager and compiled, batch 128 and 1024: DeiT, its rivals, Swin-S",
+        tuple(
+            cell(models, batch, EAGER, COMPILED, precision="bf16", device="cuda")
+            for batch in (128, 1024)
+            for models in (DEIT_T, PEERS, DEIT_B, SWIN_S)
+        ),
+        Patience(rounds=25, warmup=3, seconds=20, turn=0.3),
+        parts=tuple(cell(m, 128, precision="bf16", device="cuda") for m in (DEIT_S, SWIN_S)),
+    ),
+}
+
+
+def find(name: str) -> Suite:
+    if name not in SUITES:
+        raise ValueError(f"unknown suite {name!r}; choose from {', '.join(SUITES)}")
+    return SUITES[name]

@@ -1,0 +1,176 @@
+"""Who is measured and how: a model in a mode, doing the work of a workload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from analysis.throughput import specs
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+TASKS = ("inference", "training step", "end to end")
+PRECISIONS = ("float32", "bf16", "float16")
+ATTENTION = ("on", "off", "default")
+
+
+class Mode(NamedTuple):
+    """What is done to a model before it is measured; the function that it computes stays.
+
+    attention: fused in every layer (on), in none (off), or as each model is built (default)
+    """
+
+    attention: str = "on"
+    compiled: bool = False
+    optimized: bool = False
+
+    def __str__(self) -> str:
+        words = [
+            "" if self.attention == "on" else f"attention {self.attention}",
+            "optimized" if self.optimized else "",
+            "compiled" if self.compiled else "",
+        ]
+        return ", ".join(word for word in words if word) or "eager"
+
+
+class Workload(NamedTuple):
+    """What models are given to do.
+
+    size: (height, width), or (frames, height, width); dense: as backbones of four maps
+    """
+
+    size: specs.Size
+    batch_size: int = 8
+    precision: str = "float32"
+    device: str = "cpu"
+    task: str = "inference"
+    dense: bool = False
+
+    @property
+    def frames(self) -> int:
+        return self.size[0] if len(self.size) == 3 else 1
+
+    def inputs(self) -> Tensor:
+        import torch
+
+        dtype = dtype_of(self.precision) if self.task != "training step" else torch.float32
+        return torch.randn(self.batch_size, 3, *self.size).to(self.device, dtype)
+
+
+class Variant(NamedTuple):
+    """A model in a mode."""
+
+    spec: str
+    mode: Mode = Mode()
+
+    def build(self, work: Workload) -> nn.Module:
+        """The model, ready for ``work``; ValueError where it cannot be had in this mode."""
+        import torch
+
+        model = specs.build(self.spec, work.size, work.dense)
+        set_attention(model, self.mode.attention)
+        if self.mode.optimized:
+            model = optimized(model)
+            set_attention(model, self.mode.attention)
+        if work.task == "training step":
+            model = model.to(work.device).train()
+        else:
+            model = model.to(work.device, dtype_of(work.precision)).eval()
+        return torch.compile(model) if self.mode.compiled else model
+
+
+def set_attention(model: nn.Module, attention: str) -> None:
+    """Fused attention on or off in every layer that knows both."""
+    if attention not in ATTENTION:
+        raise ValueError(f"unknown attention {attention!r}; choose one of {', '.join(ATTENTION)}")
+    for module in model.modules():
+        if attention != "default" and hasattr(module, "fused_attn"):
+            module.fused_attn = attention == "on"
+
+
+def optimized(model: nn.Module) -> nn.Module:
+    import stvit
+
+    if not hasattr(stvit, "optimize"):
+        raise ValueError("this version of stvit has no optimize")
+    return stvit.optimize(model)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    import torch
+
+    known = {"float32": torch.float32, "bf16": torch.bfloat16, "float16": torch.float16}
+    if precision not in known:
+        raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    return known[precision]
+
+
+def check_device(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: torch sees no CUDA device here; choose cpu")
+
+
+def finisher(device: str) -> Callable[[], object]:
+    """Waits until the device has done what it was given."""
+    import torch
+
+    return torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+
+
+class Runner(NamedTuple):
+    """One call does the work once, and leaves nothing behind; ``held``: what is there all the time."""
+
+    call: Callable[[], object]
+    held: Callable[[], list[Tensor]] | None = None
+
+
+def make_runner(model: nn.Module, work: Workload, inputs: Tensor) -> Runner:
+    """A forward in inference mode, or a whole training step."""
+    if work.task == "training step":
+        return training_runner(model, work, inputs)
+
+    def call() -> None:
+        import torch
+
+        with torch.inference_mode():
+            model(inputs)
+
+    return Runner(call, lambda: [*model.parameters(), *model.buffers()])
+
+
+def training_runner(model: nn.Module, work: Workload, inputs: Tensor) -> Runner:
+    """Forward, loss, backward and AdamW's step; below float32 the forward is under autocast."""
+    import torch
+
+    labels = torch.arange(work.batch_size, device=work.device) % 2
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    dtype = dtype_of(work.precision)
+    kind = torch.device(work.device).type
+
+    def call() -> None:
+        with torch.autocast(kind, dtype, enabled=dtype is not torch.float32):
+            loss = objective(model(inputs), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def held() -> list[Tensor]:
+        state = [value for values in optimizer.state.values() for value in values.values()]
+        return [*model.parameters(), *model.buffers(), *(v for v in state if isinstance(v, torch.Tensor))]
+
+    return Runner(call, held)
+
+
+def objective(outputs, labels: Tensor) -> Tensor:
+    """Cross entropy of logits; the mean square of anything else, such as a backbone's maps."""
+    import torch.nn.functional as F
+
+    if isinstance(outputs, (list, tuple)):
+        return sum(objective(output, labels) for output in outputs)
+    if outputs.ndim == 2:
+        return F.cross_entropy(outputs.float(), labels)
+    return outputs.float().square().mean()
