@@ -5,7 +5,7 @@ from stvit.compatibility import check_torchvision
 
 check_torchvision()
 
-from stvit import dense
+from stvit import dense, micro_video  # noqa: F401 (registers its models)
 from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.convert.released import load_released
 from stvit.convert.swin import load_swin

@@ -93,6 +93,14 @@ class TimmSource:
 def open_source(config, share: Share | None = None) -> SceneSource | TimmSource:
     """What ``config.data`` names; ``config`` is a TrainConfig or has the same fields."""
     share = share or Share()
+    if config.data == "clips":
+        from stvit.data.clips import clip_source
+
+        return clip_source(config, share)
+    if config.data.startswith("kinetics:"):
+        from stvit.data.videos import video_source
+
+        return video_source(config, share)
     if config.data != "scenes":
         from stvit.data.folders import timm_source
 

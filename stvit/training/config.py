@@ -31,14 +31,19 @@ class TrainConfig:
     init: str = option("", "start from weights: timm:NAME, or a checkpoint's path")
 
     data: str = option(
-        "scenes", "scenes, a folder with train/ and validation/, or a source of timm's (hfds/…, wds/…)"
+        "scenes",
+        "scenes, clips (moving scenes), a folder with train/ and validation/, kinetics:FOLDER (videos with "
+        "train.csv and validation.csv), or a source of timm's (hfds/…, wds/…)",
     )
     image_size: int = option(224, "height and width of the images")
     train_images: int = option(0, "use this many training images (0: all; scenes: 32768)")
     eval_images: int = option(0, "use this many images to evaluate (0: all; scenes: 4096)")
     data_seed: int = option(0, "which scenes; not the order, which follows from seed")
     workers: int = option(4, "processes that load images")
-    cache: str = option("", "folder that keeps scenes between runs")
+    cache: str = option("", "folder that keeps scenes and clips between runs")
+    clip_length: int = option(32, "frames of a clip, of videos and of moving scenes")
+    frame_interval: int = option(2, "frames of a video from one in a clip to the next")
+    views: str = option("1x1", "clips x crops of each video in evaluation, averaged (the papers: 4x3)")
 
     epochs: int = option(300, "passes over the training images")
     batch_size: int = option(1024, "images in a step, over all processes together")
@@ -110,6 +115,10 @@ class TrainConfig:
 def usual_recipe(given: dict) -> str:
     """What a model was meant to be trained with: small models for scenes, else the recipe of task and trunk."""
     scenes, task = given.get("data", "scenes") == "scenes", given.get("task", "classify")
+    if given.get("data") == "clips":
+        return "micro_video"
+    if given.get("data", "").startswith("kinetics:"):
+        return "video_swin"
     if task in DENSE:
         return DENSE[task][0 if scenes else 1]
     swin = "swin" in given.get("model", "")

@@ -34,6 +34,14 @@ RECIPES: dict[str, dict] = {
         model_args=dict(img_size=48, patch_size=6, embed_dim=64, depth=6, num_heads=4, mlp_ratio=3),
         model="micro_stvit", image_size=48, **SHORT,
     ),
+    # Video Swin's on Kinetics-400, from ImageNet weights: clips of 32 frames, every second of them
+    "video_swin": dict(
+        model="stvit_video_swin_tiny", epochs=30, batch_size=64, opt="adamw", lr=3e-4, weight_decay=0.02,
+        sched="cosine", warmup_epochs=2.5, warmup_lr=3e-7, min_lr=0.0, drop_path=0.1,
+    ),
+    "micro_video": dict(
+        model="micro_stvit_video_swin", image_size=32, clip_length=8, **{**SHORT, "train_images": 16384, "epochs": 2},
+    ),
     "micro_swin": dict(model="micro_stvit_r_swin", image_size=64, **SHORT),
     # 240,000 steps of 16 images are 190 passes over ADE20K's 20,210 (Appendix, Table 12), the rest is Swin's:
     # 1,500 steps of warm-up, the rate falls linearly; drop_path as in its configuration (its text says 0.2)
