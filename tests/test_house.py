@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # Lower layers never import higher ones. Modules that stand together may not import each other
 # unless a later line of the same layer is allowed to look at an earlier one.
 LAYERS = [
-    ["stvit.compatibility", "stvit.attention", "stvit.windows"],
+    ["stvit.compatibility", "stvit.groups", "stvit.attention", "stvit.windows"],
     ["stvit.pooling", "stvit.record", "stvit.token_labels"],
     ["stvit.semantic", "stvit.reduce"],
     ["stvit.vit", "stvit.reduced_vit", "stvit.lvvit", "stvit.swin", "stvit.video_swin"],
-    ["stvit.sparsify", "stvit.micro", "stvit.checkpoints", "stvit.convert", "stvit.dense"],
+    ["stvit.sparsify", "stvit.optimize", "stvit.micro", "stvit.checkpoints", "stvit.convert", "stvit.dense"],
     [
         "stvit.data",
         "stvit.evaluate",
@@ -28,6 +28,7 @@ LAYERS = [
         "stvit.train",
         "stvit.dense.segmentation.task",
         "stvit.dense.segmentation.source",
+        "stvit.dense.segmentation.evaluate",
         "stvit.dense.detection.task",
         "stvit.dense.detection.source",
         "stvit.dense.detection.evaluate",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection, SumMetric
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from stvit.dense.segmentation.inference import predict
@@ -55,14 +55,16 @@ def evaluate(
     """Scores over all images (B, 3, H, W) with labels (B, H', W'), and over those of all processes."""
     was_training = model.training
     model.eval()
-    metrics, count = create_metrics(num_classes).to(device), SumMetric().to(device)
+    metrics, count = create_metrics(num_classes).to(device), torch.zeros(1, device=device)
     for images, labels in batches:
         images, labels = images.to(device), labels.to(device).long()
         told = predict(model, images, tuple(labels.shape[1:]), scales, flip).argmax(1)  # (B, H', W')
         metrics.update(told, labels)
-        count.update(len(images))
+        count += len(images)
     model.train(was_training)
-    images = int(count.compute())
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(count)
+    images = int(count)
     if not images:
         raise ValueError("there are no images to evaluate")
     return {"images": images, **scores(metrics)}

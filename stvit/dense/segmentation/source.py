@@ -22,7 +22,7 @@ from stvit.data.scenes import SceneConfig, sized
 from stvit.data.sources import Share
 
 Batch = tuple[Tensor, Tensor]
-TRAIN, HELD_OUT = 16384, 1024  # scenes, if nothing is said
+TRAIN, HELD_OUT, TEST = 16384, 1024, 2048  # scenes, if nothing is said
 SCENE_BATCH = 64  # evaluation scenes at a time; photographs differ in size and come one by one
 LONGEST, FULLEST, TRIES = 4, 0.75, 10  # of the longer side to the shorter; of a class in a crop; crops drawn
 
@@ -130,17 +130,35 @@ def augmentation(crop: int, normalise: list[nn.Module], distort: bool) -> v2.Com
     )
 
 
+def preparation(model: str, size: int, photographs: bool) -> v2.Compose:
+    """What evaluation images go through: photographs get a shorter side of ``size``."""
+    resize = [KeepMask(v2.Resize(size, max_size=LONGEST * size, antialias=True))] if photographs else []
+    return v2.Compose([*resize, *normalisation(model)])
+
+
 def segmentation_source(config, share: Share | None = None) -> SegmentationSource:
     """What ``config.data`` names; ``config`` is a TrainConfig or has the same fields."""
-    share, size, normalise = share or Share(), config.image_size, normalisation(config.model)
-    if config.data != "scenes":
+    share, size, photographs = share or Share(), config.image_size, config.data != "scenes"
+    prepare = preparation(config.model, size, photographs)
+    if photographs:
         train = AdeFolder(config.data, "train", config.train_images)
         held_out = AdeFolder(config.data, "validation", config.eval_images)
-        augment = augmentation(size, normalise, distort=bool(config.color_jitter))
-        resize = KeepMask(v2.Resize(size, max_size=LONGEST * size, antialias=True))
-        return SegmentationSource(train, held_out, config, share, augment, v2.Compose([resize, *normalise]))
+        augment = augmentation(size, normalisation(config.model), distort=bool(config.color_jitter))
+        return SegmentationSource(train, held_out, config, share, augment, prepare)
     scenes, cache = sized(SceneConfig(seed=config.data_seed), size), config.cache or None
     train = SceneMaps(scenes, "train", config.train_images or TRAIN, cache)
     held_out = SceneMaps(scenes, "validation", config.eval_images or HELD_OUT, cache)
-    plain = v2.Compose(normalise)
-    return SegmentationSource(train, held_out, config, share, plain, plain)
+    return SegmentationSource(train, held_out, config, share, prepare, prepare)
+
+
+def held_out_batches(
+    data: str, model: str, size: int, split: str = "", images: int = 0, scenes: SceneConfig | None = None
+) -> tuple[tuple[str, ...], DataLoader]:
+    """Class names and batches to score: of scenes by default the test split, of a folder the validation."""
+    photographs = data != "scenes"
+    if photographs:
+        held_out = AdeFolder(data, split or "validation", images)
+    else:
+        held_out = SceneMaps(scenes or sized(SceneConfig(), size), split or "test", images or TEST)
+    seen = Seen(held_out, preparation(model, size, photographs))
+    return held_out.class_names, DataLoader(seen, batch_size=1 if photographs else SCENE_BATCH)
