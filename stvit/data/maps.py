@@ -15,14 +15,17 @@ CLASS_NAMES = ("ground", *CLASSES)
 
 
 class SceneMaps(torch.utils.data.Dataset):
-    """The first ``count`` scenes of a split as (image (3, H, W), map (H, W)), uint8, drawn once, held in memory."""
+    """The first ``count`` scenes of a split as (image (3, H, W), map (H, W)), uint8, drawn once, held in memory.
+
+    ``instances`` (count, H, W) has k + 1 where object k is seen, 0 for the ground.
+    """
 
     class_names = CLASS_NAMES
 
     def __init__(self, config: SceneConfig, split: str, count: int, cache: str | Path | None = None):
         self.config = config
         tensors = keep(lambda: draw(config, split, count), f"objects-{address(config, split, count)}", cache)
-        self.images = tensors["images"]
+        self.images, self.instances = tensors["images"], tensors["instances"]
         self.maps = semantic(tensors["instances"], tensors["classes"])
 
     def __len__(self) -> int:

@@ -1,0 +1,169 @@
+"""One cell of a study: a dense model trained from one seed, tested, and its record.
+
+A cell is addressed by a hash of all that decides its outcome; a finished cell has a record at that
+address and is not trained again. A training that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from analysis.results import RESULTS, ROOT, environment
+
+CELLS = RESULTS / "dense" / "cells"
+CHECKPOINTS = RESULTS / "dense" / "checkpoints"
+SCRATCH, CACHE = ROOT / ".cache" / "dense", ROOT / ".cache" / "scenes"
+SEEDS = (0, 1, 2)
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """A backbone to train."""
+
+    name: str
+    model: str
+    args: dict = field(default_factory=dict)
+
+
+ROWS = (
+    Row("Swin", "micro_swin"),
+    Row("STViT-R", "micro_stvit_r_swin"),
+    Row("STViT-R without units", "micro_stvit_r_swin", {"units": [[4, 2, 5, 1]]}),
+    Row("STViT-R, reused tokens", "micro_stvit_r_swin", {"reuse": True}),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the cells of a task share.
+
+    training: options of ``stvit.train``, the same for all rows
+    heads: options of the heads, which are in the record
+    test: from a model to its scores on the test split
+    """
+
+    task: str
+    headline: str
+    training: dict
+    heads: dict
+    test: Callable
+    test_images: int
+    rows: tuple[Row, ...] = ROWS
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row's model from one seed."""
+
+    study: Study
+    row: Row
+    seed: int
+
+    def config(self, **changes):
+        from stvit.training.config import TrainConfig
+
+        given = dict(self.study.training, model=self.row.model, model_args=self.row.args, seed=self.seed)
+        return TrainConfig.of(**{**given, **changes})
+
+    def content(self) -> dict:
+        """What decides the outcome: the training, the heads, the scenes, the test."""
+        from stvit.data.scenes import SceneConfig, sized
+        from stvit.data.store import DRAWING
+
+        return {
+            "training": self.config().chosen(),
+            "heads": self.study.heads,
+            "scenes": {"drawing": DRAWING, **asdict(sized(SceneConfig(), SIDE))},
+            "test_images": self.study.test_images,
+        }
+
+    @property
+    def address(self) -> str:
+        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def plan(study: Study, seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
+    """Seed by seed, so that rows can be compared as soon as a seed is through."""
+    return [Cell(study, row, seed) for seed in seeds for row in study.rows]
+
+
+def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
+    path = folder / f"{cell.address}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
+    """Train (or go on training) and test one cell, and write its record."""
+    import torch
+
+    from analysis.formats import dump
+    from stvit.dense import load
+    from stvit.train import train
+    from stvit.training import journal
+
+    torch.set_num_threads(1)
+    begun, cpu = time.perf_counter(), time.process_time()
+    out = scratch / f"{cell.study.task}-{cell.address}"
+    train(cell.config(out=str(out), cache=str(CACHE)))
+    trained, trained_cpu = time.perf_counter(), time.process_time()
+    model = load(out / "model").eval()
+    lines = journal.read(out / journal.LOG)
+    record = {
+        "address": cell.address,
+        **cell.content(),
+        "row": cell.row.name,
+        "seed": cell.seed,
+        "curve": [[line["step"], round(line["loss"], 4)] for line in lines if "step" in line],
+        "test": cell.study.test(model, cell.study.test_images),
+        "backbone_multiply_adds": multiply_adds(cell.row),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": {
+            "training": round(trained - begun, 1), "training_cpu": round(trained_cpu - cpu, 1),
+            "all": round(time.perf_counter() - begun, 1), "threads": 1,
+        },
+        **environment("cpu"),
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch_file = folder / f".{cell.address}-{os.getpid()}"
+    dump(record, scratch_file)
+    os.replace(scratch_file, folder / f"{cell.address}.json")
+    return record
+
+
+def multiply_adds(row: Row) -> int:
+    """Of the backbone alone, as Tables 5 and 12 have it."""
+    import timm
+
+    import stvit  # noqa: F401 (registers the models)
+    from analysis.complexity.counting import count
+
+    model = timm.create_model(row.model, features_only=True, **row.args).eval().requires_grad_(False)
+    return int(count(model, (1, 3, SIDE, SIDE)).total)
+
+
+def run(cells: list[Cell], minutes: float = 0.0, folder: Path = CELLS, scratch: Path = SCRATCH) -> int:
+    """Finish ``cells`` in their order, beginning none after so many minutes (0: all); how many were finished."""
+    until = time.time() + 60 * minutes if minutes else float("inf")
+    missing = [cell for cell in cells if not record_of(cell, folder)]
+    print(
+        f"{len(cells) - len(missing)} of {len(cells)} models are finished, {len(missing)} to train",
+        flush=True,
+    )
+    for number, cell in enumerate(missing, 1):
+        if time.time() > until:
+            return number - 1
+        record = run_cell(cell, folder, scratch)
+        score, seconds = record["test"][cell.study.headline], record["seconds"]["training_cpu"]
+        print(
+            f"[{number}/{len(missing)}] {cell.address} {cell.study.task} {cell.row.name}, seed {cell.seed}: "
+            f"{cell.study.headline} {score:.2f} ({seconds:.0f} s of CPU to train)",
+            flush=True,
+        )
+    return len(missing)
