@@ -58,9 +58,7 @@ class STViTVideoSwin(VideoSwin, SemanticSwin):
         options = {name: choices.pop(name) for name in OPTIONS if name in choices}
         options.setdefault("stgm_keys", "image_first")
         if options.get("border", "inside") != "inside":
-            raise ValueError(
-                f"border={options['border']!r} is for images; semantic tokens of frames have border='inside'"
-            )
+            raise ValueError(f"border={options['border']!r} is for images; frames have border='inside'")
         super().__init__(mask_padding=mask_padding, **choices)
         self.equip_without_recovery(base_depth, stgm_layers, mask_padding, options)
         self.layers[2] = recast(self.layers[2], FrameUnitStage)
@@ -100,7 +98,7 @@ def create_video(cls: type[VideoSwin], variant: str, pretrained: bool, cfg: dict
     """timm's builder takes image sizes of three numbers alone: it is shown a frame's, the model has the clip's."""
     given = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
     named = kwargs.get("pretrained_cfg")
-    own = named.get("input_size") if isinstance(named, dict) else None
+    own = named.get("input_size") if isinstance(named, dict) else getattr(named, "input_size", None)
     clip = tuple(given.get("input_size") or own or cfg["input_size"])
     model = build_model_with_cfg(
         cls,
