@@ -51,7 +51,8 @@ RECIPES: dict[str, dict] = {
         min_lr=0.0, drop_path=0.3, color_jitter=0.5, eval_every=10,
     ),
     "micro_segment": dict(
-        task="segment", model="micro_stvit_r_swin", image_size=64, **{**SHORT, "opt": "adamw", "lr": 2e-3},
+        task="segment", model="micro_stvit_r_swin", image_size=64,
+        **{**SHORT, "train_images": 8192, "eval_images": 1024, "epochs": 2, "batch_size": 16},
     ),
     # Swin's 3× schedule (Table 5): 36 passes over COCO, the rate falls after 27 and 33; 500 steps of warm-up;
     # the shorter side drawn from 480 to 800, the longer at most 1333. Swin-B has drop_path 0.3
