@@ -155,7 +155,11 @@ def learnable(target: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Ten
     height, width = size
     boxes = target["boxes"].clone()
     boxes[:, 0::2], boxes[:, 1::2] = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)
-    keep = (boxes[:, 2:] > boxes[:, :2]).all(1) & (target["iscrowd"] == 0) & target["masks"].flatten(1).any(1)
+    keep = (
+        (boxes[:, 2:] > boxes[:, :2]).all(1)
+        & (target["iscrowd"] == 0)
+        & target["masks"].flatten(1).bool().any(1)
+    )
     return {name: value[keep] for name, value in {**target, "boxes": boxes}.items()}
 
 
