@@ -4,6 +4,10 @@ A conclusion is a set of comparisons between rows. "above" and "below" are about
 difference, "equal" about its size: no more than a margin of 0.5 points. A comparison is told from its
 95 % interval over seeds: wholly on the claimed side, it holds; wholly on the other, it does not;
 else this grid cannot tell. A conclusion holds if all its comparisons do, and fails if one does.
+
+There are two verdicts. The first takes the interval from the pair's own differences: three seeds give it two
+degrees of freedom. The second, ``pooled``, takes the spread from all complete rows of the table, which is
+sharper and assumes that they have one in common.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import pandas as pd
 
 from analysis.ablations.cells import CELLS
 from analysis.ablations.design import SEEDS, TABLES
-from analysis.ablations.tables import accuracies, paired, results_of, spread
+from analysis.ablations.tables import accuracies_of, paired, pooled_half_width, spread
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "cannot tell at this size", "not run"
 MARGIN, FEWEST = 0.5, 3
@@ -138,11 +142,12 @@ CLAIMS = (
 )
 
 
-def judge(relation: str, differences: list[float]) -> str:
-    """One comparison from its paired differences."""
+def judge(relation: str, differences: list[float], half: float | None = None) -> str:
+    """One comparison from its paired differences; ``half`` the width of its interval, if not their own."""
     if len(differences) < FEWEST:
         return NOT_RUN
-    mean, _, half = spread(differences)
+    mean, _, own = spread(differences)
+    half = own if half is None else half
     low, high = mean - half, mean + half
     if relation == "above":
         return HOLDS if low > 0 else FAILS if high < 0 else OPEN
@@ -163,30 +168,36 @@ def combine(verdicts: list[str]) -> str:
 
 
 def verdicts(claims=CLAIMS, tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
-    """Each conclusion, its verdict, and the differences behind it."""
-    rows = {(table.name, row.name): row for table in tables for row in table.rows}
+    """Each conclusion, its verdicts, and the differences behind them."""
+    found = {table.name: accuracies_of(table, seeds, folder) for table in tables}
+    halves = {name: pooled_half_width(rows, seeds) for name, rows in found.items()}
     lines = []
     for claim in claims:
-        parts, evidence = [], []
+        rows, half = found[claim.table], halves[claim.table]
+        parts, pooled, evidence = [], [], []
         for one, relation, other in claim.comparisons:
-            values = (accuracies(results_of(rows[claim.table, name], seeds, folder)) for name in (one, other))
-            differences = paired(*values)
+            differences = paired(rows[one], rows[other])
             parts.append(judge(relation, differences))
-            evidence.append(f"{one} − {other}: {described(differences)}")
+            pooled.append(judge(relation, differences, half))
+            evidence.append(f"{one} − {other}: {described(differences, half)}")
         lines.append(
             {
                 "table": claim.table,
                 "conclusion": claim.words,
                 "verdict": combine(parts),
+                "pooled": combine(pooled),
                 "evidence": "; ".join(evidence),
             }
         )
     return pd.DataFrame(lines)
 
 
-def described(differences: list[float]) -> str:
+def described(differences: list[float], pooled: float | None = None) -> str:
+    """Mean ± own interval, the pooled one behind a bar, and the number of seeds."""
     if not differences:
         return "not run"
-    mean, _, half = spread(differences)
-    interval = "" if half is None else f" ± {half:.2f}"
+    mean, _, own = spread(differences)
+    interval = "" if own is None else f" ± {own:.2f}"
+    if len(differences) >= FEWEST and pooled is not None:
+        interval += f" | {pooled:.2f}"
     return f"{mean:+.2f}{interval} ({len(differences)} {'seed' if len(differences) == 1 else 'seeds'})"

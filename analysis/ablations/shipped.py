@@ -29,6 +29,9 @@ SHIPPED = {
     "micro_evit": ("stvit_table4", "EViT"),
     "micro_bat": ("stvit_table4", "BAT"),
     "micro_tome": ("stvit_table4", "ToMe"),
+    "micro_swin": ("stvit_table9", "dense Swin"),
+    "micro_stvit_r_swin": ("stvit_table9", "STViT-R"),
+    "micro_stvit_swin": ("stvit_table9", "STViT-Swin"),
 }
 SEED = 0
 TOLERANCE = 4  # images of 4,096 that rounding may turn on another machine, where tokens are sorted or matched

@@ -1,8 +1,9 @@
 """Tables from the records alone: mean, spread, and the paired difference to the base row.
 
 Two rows are paired by seed: the same seed is the same order of the same images and the same initial
-weights where layers agree. Intervals are Student's t over seeds, 95 %. What has too few seeds for an
-interval shows none; what was not trained is a row without numbers.
+weights where layers agree. Intervals are Student's t over seeds, 95 %: of each pair of rows alone, and
+with the spread pooled over a table. What has too few seeds for an interval shows none; what was not trained
+is a row without numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from analysis.ablations.cells import CELLS, Cell, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
 
 COLUMNS = (
-    "row", "printed", "seeds", "top1", "sd", "difference", "half_width", "small", "mflops", "cpu_seconds",
+    "row", "printed", "seeds", "top1", "sd", "difference", "half_width", "pooled", "small", "mflops", "cpu_seconds",
 )  # fmt: skip
 
 
@@ -26,11 +27,12 @@ def results_of(row: Row, seeds=SEEDS, folder=CELLS) -> dict[int, dict]:
 
 
 def tabulate(table: Table, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
-    base = accuracies(results_of(table.rows[0], seeds, folder))
+    found = accuracies_of(table, seeds, folder)
+    base, pooled = found[table.rows[0].name], pooled_half_width(found, seeds)
     lines = []
     for i, row in enumerate(table.rows):
         records = results_of(row, seeds, folder)
-        own = accuracies(records)
+        own = found[row.name]
         mean, sd, _ = spread(list(own.values()))
         difference, _, half = spread(paired(own, base) if i else [])
         lines.append(
@@ -42,6 +44,7 @@ def tabulate(table: Table, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
                 "sd": rounded(sd),
                 "difference": rounded(difference),
                 "half_width": rounded(half),
+                "pooled": rounded(pooled) if i and len(own) == len(base) == len(seeds) else None,
                 "small": rounded(average([small_top1(record) for record in records.values()])),
                 "mflops": rounded(average([r["multiply_adds"] / 1e6 for r in records.values()])),
                 "cpu_seconds": rounded(average([r["seconds"]["training_cpu"] for r in records.values()]), 0),
@@ -52,6 +55,11 @@ def tabulate(table: Table, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
 
 def accuracies(records: dict[int, dict]) -> dict[int, float]:
     return {seed: 100 * r["test"]["right"] / r["test"]["images"] for seed, r in records.items()}
+
+
+def accuracies_of(table: Table, seeds=SEEDS, folder=CELLS) -> dict[str, dict[int, float]]:
+    """Top-1 of every row of a table by seed."""
+    return {row.name: accuracies(results_of(row, seeds, folder)) for row in table.rows}
 
 
 def small_top1(record: dict) -> float:
@@ -73,6 +81,31 @@ def spread(values: list[float]) -> tuple[float | None, float | None, float | Non
     mean = math.fsum(values) / n
     sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
     return mean, sd, float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+
+
+def residual_spread(blocks: list[list[float]]) -> tuple[float, int]:
+    """σ and its degrees of freedom, of what rows and seeds leave unexplained: a row's values in order of seeds.
+
+    A value is row + seed + noise, noise of one σ in all rows: residuals have (R − 1)(S − 1) degrees of freedom.
+    """
+    R, S = len(blocks), len(blocks[0])
+    rows = [math.fsum(values) / S for values in blocks]
+    columns = [math.fsum(values) / R for values in zip(*blocks, strict=True)]
+    grand = math.fsum(rows) / R
+    residuals = (blocks[r][s] - rows[r] - columns[s] + grand for r in range(R) for s in range(S))
+    freedom = (R - 1) * (S - 1)
+    return math.sqrt(math.fsum(value**2 for value in residuals) / freedom), freedom
+
+
+def pooled_half_width(found: dict[str, dict[int, float]], seeds=SEEDS) -> float | None:
+    """Half the 95 % interval of a difference of two complete rows, their table's spread taken as one."""
+    blocks = [[values[seed] for seed in seeds] for values in found.values() if len(values) == len(seeds)]
+    if len(blocks) < 2 or len(seeds) < 2:
+        return None
+    from scipy.stats import t
+
+    sigma, freedom = residual_spread(blocks)
+    return float(t.ppf(0.975, freedom)) * sigma * math.sqrt(2 / len(seeds))
 
 
 def average(values: list[float]) -> float | None:

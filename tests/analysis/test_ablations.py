@@ -3,12 +3,13 @@
 import json
 import math
 from io import StringIO
+from itertools import islice
 
 import pandas as pd
 import pytest
 import torch
 
-from analysis.ablations import cells, claims, design, grid, purity, report, shipped, tables
+from analysis.ablations import advice, cells, claims, design, grid, purity, report, shipped, tables
 from analysis.ablations.__main__ import main
 from analysis.ablations.cells import CELLS, Cell, plan, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
@@ -121,6 +122,25 @@ def test_a_finished_cell_never_runs_again(tmp_path, monkeypatch):
     assert len(ran) == len(set(ran)) == 5
 
 
+@pytest.mark.filterwarnings("ignore")  # dask's own, about ports
+def test_a_dask_cluster_runs_each_cell_once(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    ran = []
+
+    def pretend(cell, folder, scratch):
+        ran.append((cell.address, distributed.get_worker().name))
+        write(folder, cell.row, cell.seed, 500)
+        return {"test": {"top1": 50.0}, "seconds": {"all": 1.0, "training_cpu": 1.0}}
+
+    monkeypatch.setattr(grid, "run_cell", pretend)
+    folders = dict(folder=tmp_path / "cells", scratch=tmp_path / "scratch")
+    todo = [Cell(row, seed) for row in (ROW, OTHER) for seed in SEEDS]
+    with distributed.Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None):
+        assert grid.run(todo, jobs=2, backend="dask", **folders) == 6
+        assert grid.run(todo, jobs=2, backend="dask", **folders) == 0
+    assert sorted(address for address, _ in ran) == sorted(cell.address for cell in todo)
+
+
 def test_a_cell_that_someone_is_at_is_left_to_them(tmp_path):
     lock = tmp_path / "a.lock"
     assert grid.claim(lock) and not grid.claim(lock)
@@ -164,6 +184,49 @@ def test_rows_with_few_seeds_say_so(tmp_path):
 )
 def test_verdicts(relation, differences, verdict):
     assert claims.judge(relation, differences) == verdict
+
+
+def test_the_pooled_spread_is_that_of_a_fit_of_rows_and_seeds():
+    import numpy as np
+
+    values = np.random.default_rng(0).normal(size=(4, 3)).round(3)
+    rows, seeds = (index.flatten() for index in np.indices(values.shape))
+    design_matrix = np.concatenate([np.eye(4)[rows], np.eye(3)[seeds]], axis=1)
+    fit, _, rank, _ = np.linalg.lstsq(design_matrix, values.flatten(), rcond=None)
+    left = values.flatten() - design_matrix @ fit
+    sigma, freedom = tables.residual_spread(values.tolist())
+    assert freedom == values.size - rank == 6
+    assert sigma == pytest.approx(math.sqrt((left**2).sum() / freedom))
+    found = {str(i): dict(enumerate(row)) for i, row in enumerate(values.tolist())}
+    half = 2.4469 * sigma * math.sqrt(2 / 3)  # Student's t of 6 degrees of freedom
+    assert tables.pooled_half_width(found) == pytest.approx(half, rel=1e-4)
+    assert tables.pooled_half_width({**found, "begun": {0: 50.0}}) == pytest.approx(half, rel=1e-4)
+    assert tables.pooled_half_width({"0": found["0"]}) is None
+
+
+def test_advice_names_the_best_row_and_what_is_told_from_it(tmp_path, monkeypatch):
+    rows = [
+        Row(name, "micro_stvit", dict(num_semantic_tokens=n)) for name, n in (("a", 4), ("b", 9), ("c", 16))
+    ]
+    begun = Row("two", "micro_deit")
+    monkeypatch.setattr(advice, "TABLES", (Table("example", "An example", (*rows, begun)),))
+    for row, scores in zip(rows, ((900, 910, 905), (896, 912, 900), (700, 712, 704)), strict=True):
+        for seed, right in enumerate(scores):
+            write(tmp_path, row, seed, right)
+    write(tmp_path, begun, 0, 900)
+    found = advice.answer("How many", "example", folder=tmp_path)
+    assert (found.best, found.open, found.missing) == ("a", ["b"], ["two"])
+    ((row, gap, half),) = found.lower
+    assert row == "c" and gap == pytest.approx(-19.97, abs=0.01) and half < 1
+    assert "*a* has the highest mean (90.5 %); lower by more than chance: *c* (-20.0" in advice.sentence(
+        found
+    )
+    assert advice.answer("How many", "example", folder=tmp_path / "none") is None
+
+
+def test_advice_asks_about_tables_that_exist():
+    assert {name for _, name in advice.QUESTIONS} <= {table.name for table in TABLES}
+    assert advice.advice()
 
 
 def test_a_conclusion_is_as_good_as_its_weakest_part():
@@ -242,6 +305,37 @@ def test_a_cell_from_training_to_table(tmp_path, monkeypatch):
     assert record["test"]["images"] == 64 and len(record["curve"]) == 1
     assert set(record["assignment"]) == {"layer 3", "layer 4", "windows"}
     assert record["device"] == "cpu" and record["versions"]["torch"]
+
+
+class DrawnWhenAsked:
+    """Scenes of which a test needs the first few of a shuffled many."""
+
+    def __init__(self, config, split, count, cache=None):
+        self.config, self.split, self.count = config, split, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitems__(self, indices):
+        from stvit.data.scenes import draw_scenes
+
+        scenes = draw_scenes(self.config, indices, self.split)
+        return scenes.images, scenes.labels
+
+
+@pytest.mark.slow
+def test_a_training_begins_as_its_record_says(tmp_path, monkeypatch):
+    """What changed the outcome of finished cells would show in the mean loss of their first 32 steps."""
+    from stvit.train import Trainer
+
+    monkeypatch.setattr("stvit.data.sources.Scenes", DrawnWhenAsked)
+    cell = Cell(TABLES[0].rows[1], 0)
+    step, recorded = record_of(cell)["curve"][0]
+    trainer = Trainer(cell.config(out=str(tmp_path)))
+    trainer.begin_epoch()
+    trainer.model.train()
+    losses = [float(trainer.train_step(*batch)) for batch in islice(trainer.source.train(0), step)]
+    assert sum(losses) / step == pytest.approx(recorded, abs=2e-3)
 
 
 def test_records_in_the_repository_are_whole():
