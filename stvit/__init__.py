@@ -9,9 +9,11 @@ from stvit import dense, micro_video  # noqa: F401 (registers its models)
 from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.convert.released import load_released
 from stvit.convert.swin import load_swin
+from stvit.convert.video import load_video_swin
 from stvit.lvvit import LVViT
 from stvit.micro import ConvStem
 from stvit.micro_swin import DenseSwin
+from stvit.optimize import optimize
 from stvit.record import record
 from stvit.reduced_vit import ReducedViT
 from stvit.sparsify import sparsify
@@ -35,6 +37,8 @@ __all__ = [
     "load_checkpoint",
     "load_released",
     "load_swin",
+    "load_video_swin",
+    "optimize",
     "record",
     "save_checkpoint",
     "sparsify",

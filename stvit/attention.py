@@ -47,6 +47,14 @@ def attention_weights(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = 
     return (logits if bias is None else logits + bias).softmax(dim=-1)
 
 
+def linear_rows(layer: nn.Module, x: Tensor, first: int, last: int) -> Tensor:
+    """x through the rows first … last−1 of a linear layer, or of one that ``stvit.optimize`` packed."""
+    if not isinstance(layer, nn.Linear):
+        return layer.rows(x, first, last)
+    bias = None if layer.bias is None else layer.bias[first:last]
+    return F.linear(x, layer.weight[first:last], bias)
+
+
 class Attention(TimmAttention):
     """Multi-head attention MHA(queries, keys, values) of Eqs. 1, 2 and 6.
 
@@ -85,11 +93,10 @@ class Attention(TimmAttention):
 
     def _heads(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
         """x through the projections first … last−1 of (q, k, v), split into heads."""
-        weight, bias = self.qkv.weight, self.qkv.bias
-        if (first, last) != (0, 3):
-            rows = slice(first * self.attn_dim, last * self.attn_dim)
-            weight, bias = weight[rows], None if bias is None else bias[rows]
-        x = F.linear(x, weight, bias)  # (B, N, parts·C)
+        if (first, last) == (0, 3):
+            x = self.qkv(x)  # (B, N, 3·C)
+        else:
+            x = linear_rows(self.qkv, x, first * self.attn_dim, last * self.attn_dim)  # (B, N, parts·C)
         x = x.unflatten(2, (last - first, self.num_heads, self.head_dim))
         return x.permute(2, 0, 3, 1, 4).unbind(0)  # parts × (B, heads, N, head_dim)
 

@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from stvit.groups import in_groups
 from stvit.reduce import METHODS, Plan, Reduction, Seen
 from stvit.reduce.dynamicvit import Decision
 from stvit.reduce.reduction import HostBlock, check_rate
@@ -82,7 +83,8 @@ class ReducedTokens:
         """One layer, and what the next one may know."""
         keep = self.grad_checkpointing and torch.is_grad_enabled()
         if not isinstance(block, HostBlock):
-            y = checkpoint(block, x, seen.bias, use_reentrant=False) if keep else block(x, seen.bias)
+            tokens = (x,) if seen.bias is None else (x, seen.bias)
+            y = checkpoint(block, *tokens, use_reentrant=False) if keep else in_groups(block, block, *tokens)
             return y, Plan(), seen
         y, plan = checkpoint(block, x, seen, use_reentrant=False) if keep else block(x, seen)
         bias = None if plan.mass is None else block.reduction.key_bias(plan.mass, seen.prefix)

@@ -17,6 +17,7 @@ from timm.models.swin_transformer import WindowAttention as TimmWindowAttention
 from torch import Tensor, nn
 
 from stvit.attention import attend, attention_weights, recast
+from stvit.groups import in_groups
 from stvit.windows import Grid, pad, padding, partition, regions, reverse, same_region
 
 
@@ -77,6 +78,9 @@ class WindowBlock(SwinTransformerBlock):
         self.register_buffer("attn_mask", None, persistent=False)
         self.mask_padding, self.always_shift = mask_padding, always_shift
         return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return in_groups(self, super().forward, x)  # (B, H, W, C)
 
     def _attn(self, x: Tensor) -> Tensor:
         grid, window = tuple(x.shape[1:3]), self.window_size

@@ -15,7 +15,7 @@ from timm.models.swin_transformer import SwinTransformerBlock
 from timm.models.swin_transformer import WindowAttention as TimmWindowAttention
 from torch import Tensor, nn
 
-from stvit.attention import Attention, ContextBlock, attend, attention_weights
+from stvit.attention import Attention, ContextBlock, attend, attention_weights, linear_rows
 from stvit.pooling import Grid, Pooling, create_pooling
 from stvit.semantic import GlobalCenters
 from stvit.windows import gather, inside_windows, restore_table, window_counts
@@ -99,7 +99,10 @@ class WindowedAttention(Attention):
         if key is None:
             qkv = self.qkv(query)  # (B, N, 3C)
             return qkv[..., : self.attn_dim], qkv[..., self.attn_dim :]
-        return self._linear(query, 0, 1), self._linear(key, 1, 3)  # (B, N, C), (B, N keys, 2C)
+        C = self.attn_dim
+        return linear_rows(self.qkv, query, 0, C), linear_rows(
+            self.qkv, key, C, 3 * C
+        )  # (B, N, C), (B, N keys, 2C)
 
     def heads(self, q: Tensor, kv: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
         q = gather(q, windows.queries).unflatten(3, (self.num_heads, self.head_dim))
@@ -113,10 +116,6 @@ class WindowedAttention(Attention):
             return None
         mask = windows.mask.to(q.dtype)[:, None, None]  # (windows, 1, 1, K)
         return mask.repeat(q.shape[0] // mask.shape[0], 1, 1, 1)  # (B·windows, 1, 1, K)
-
-    def _linear(self, x: Tensor, first: int, last: int) -> Tensor:
-        rows = slice(first * self.attn_dim, last * self.attn_dim)
-        return F.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
 
 
 class WindowedLayer(ContextBlock):

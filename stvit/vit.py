@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvit.attention import ContextBlock, RelativeAttention
+from stvit.groups import in_groups
 from stvit.pooling import Grid, IntraInterPooling, create_pooling
 from stvit.semantic import (
     ClusterLayer,
@@ -110,7 +111,7 @@ class SemanticTokens:
             if self.grad_checkpointing and torch.is_grad_enabled():
                 y = checkpoint(block, *tokens, use_reentrant=False)
             else:
-                y = block(*tokens)
+                y = in_groups(block, block, *tokens)
             if trace is not None:
                 trace.append(y)
             return y

@@ -1,0 +1,139 @@
+"""``stvit.optimize``: the same function to 1e-5, from a model that stays as it was."""
+
+import pytest
+import timm
+import torch
+from micro import MODELS, build, images
+from reduced import ROWS as REDUCED
+from reduced import build as build_reduced
+from reduced import images as reduced_images
+from torch import nn
+
+import stvit
+from stvit.optimize import TRICKS, PackedLinear
+
+NAMES = ["micro_swin", "micro_stvit_swin", "micro_stvit_r_swin", "micro_deit", "micro_stvit", "micro_bat"]
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """Running statistics and affine parameters that are not those of the start."""
+    torch.manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm) and module.weight is not None:
+            nn.init.normal_(module.weight, 1, 0.2)
+            nn.init.normal_(module.bias, 0, 0.2)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, 0, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return model.eval()
+
+
+def assert_same(model: nn.Module, x: torch.Tensor, fast: nn.Module | None = None) -> None:
+    fast = stvit.optimize(model) if fast is None else fast
+    with torch.inference_mode():
+        slow, quick = model(x), fast(x)
+    assert (quick - slow).abs().max() <= 1e-5 * slow.abs().max()
+
+
+@pytest.mark.parametrize("row", MODELS)
+def test_same_function(row):
+    model = settled(build(row))
+    assert_same(model, images(model))
+
+
+@pytest.mark.parametrize("row", REDUCED)
+def test_same_function_with_fewer_tokens(row):
+    assert_same(settled(build_reduced(row)), reduced_images())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_function_of_registered_models(name):
+    model = settled(timm.create_model(name))
+    assert_same(model, torch.randn(2, *model.default_cfg["input_size"]))
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_each_trick_alone(trick):
+    model = settled(timm.create_model("micro_stvit_r_swin"))
+    assert_same(model, torch.randn(2, 3, 64, 64), stvit.optimize(model, (trick,)))
+
+
+def test_dense_models_of_timm_too():
+    model = timm.create_model("deit_tiny_patch16_224", depth=2)
+    assert_same(settled(model), torch.randn(1, 3, 224, 224))
+    model = timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1), embed_dim=24)
+    assert_same(settled(model), torch.randn(1, 3, 224, 224))
+
+
+def test_all_tricks_were_used():
+    fast = stvit.optimize(timm.create_model("micro_stvit_r_swin").eval())
+    kinds = {type(module) for module in fast.modules()}
+    assert PackedLinear in kinds and nn.Linear not in kinds and nn.BatchNorm2d not in kinds
+    packed = [module for module in fast.modules() if isinstance(module, PackedLinear)]
+    assert {layer.act for layer in packed} == {"none", "gelu"}
+    assert nn.GELU not in {type(module) for name, module in fast.named_modules() if name.endswith("mlp.act")}
+
+
+def test_the_model_stays_as_it_was():
+    model = build("default")
+    x, before = images(model), {name: value.clone() for name, value in model.state_dict().items()}
+    out = model(x)
+    stvit.optimize(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model(x), out)
+    model(x).sum().backward()
+
+
+def test_rows_of_a_packed_layer_are_those_of_the_layer():
+    layer, x = nn.Linear(12, 30), torch.randn(2, 5, 12)
+    packed = PackedLinear(layer)
+    torch.testing.assert_close(packed.rows(x, 10, 30), layer(x)[..., 10:], atol=1e-6, rtol=0)
+    torch.testing.assert_close(packed(x), layer(x), atol=1e-6, rtol=0)
+    assert set(packed.packed) == {(10, 30), (0, 30)}  # each once
+    gelu = PackedLinear(nn.Linear(12, 30, bias=False), "gelu")
+    torch.testing.assert_close(gelu(x), nn.functional.gelu(x @ gelu.weight.T), atol=1e-6, rtol=0)
+
+
+def test_tanh_gelu_is_not_taken_for_the_exact_one():
+    model = timm.create_model("micro_deit", act_layer="gelu_tanh").eval()
+    fast = stvit.optimize(model)
+    assert all(layer.act == "none" for layer in fast.modules() if isinstance(layer, PackedLinear))
+    assert_same(model, torch.randn(2, 3, 48, 48), fast)
+
+
+def test_maps_are_recorded():
+    model = build("default")
+    x = images(model)
+    with torch.inference_mode(), stvit.record(model) as slow:
+        model(x)
+    fast = stvit.optimize(model)
+    with torch.inference_mode(), stvit.record(fast) as quick:
+        fast(x)
+    assert slow.keys() == quick.keys()
+    for name, value in slow.items():
+        torch.testing.assert_close(quick[name], value, atol=1e-5, rtol=0)
+
+
+def test_half_precision():
+    model = build("default")
+    x = images(model)
+    with torch.inference_mode():
+        slow = model(x)
+        half = stvit.optimize(model.bfloat16())(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), slow, atol=2e-2, rtol=0)
+
+
+def test_autocast():
+    model = build("default")
+    fast, x = stvit.optimize(model), images(model)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(fast(x).float(), model(x).float(), atol=2e-2, rtol=0)
+
+
+def test_errors_name_the_remedy():
+    model = build("default")
+    with pytest.raises(ValueError, match="eval"):
+        stvit.optimize(model.train())
+    with pytest.raises(ValueError, match="fold_nroms.*choose from fold_norms"):
+        stvit.optimize(model.eval(), ("fold_nroms",))
