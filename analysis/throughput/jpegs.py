@@ -7,12 +7,13 @@ average, so that decoding costs what it costs on photographs.
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.throughput.variants import Runner, Workload, dtype_of
+from analysis.throughput.variants import Feed, Runner, Workload, dtype_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,15 +61,15 @@ def make_loader(folder: Path, work: Workload, workers: int):
 
 
 @contextmanager
-def feeding_from_files(work: Workload, workers: int) -> Iterator:
-    """What makes a model's runner, a call of which is a pass over all files; and how many these are."""
+def feeding_from_files(work: Workload, workers: int) -> Iterator[Feed]:
+    """Each call of a model's runner is a pass over all files, decoded anew."""
     if work.frames > 1:
         raise ValueError("end to end is for images; clips would need a video decoder")
     with tempfile.TemporaryDirectory() as folder:
         count = BATCHES * work.batch_size
         write_files(Path(folder), count)
         loader = make_loader(Path(folder), work, workers)
-        yield lambda model: Runner(passing(model, loader, work)), count
+        yield Feed(lambda model: Runner(passing(model, loader, work)), count, lambda: deque(loader, 0))
 
 
 def passing(model: nn.Module, loader, work: Workload):

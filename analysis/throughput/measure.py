@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from analysis.throughput import memory, specs, table
 from analysis.throughput.turns import USUAL, Patience, take_turns
 from analysis.throughput.variants import (
+    Feed,
     Mode,
     Runner,
     Variant,
@@ -89,19 +91,21 @@ def measure_cell(
     torch.manual_seed(0)
     flops = {spec: specs.count(spec, work.size, work.dense).total for spec in cell.models}
     here = {"threads": torch.get_num_threads(), "load": machine_load()}
-    with feeding(work, workers) as (make, images):
-        runners, notes = prepare(cell, make)
-        calls = [runner.call for runner in runners.values()]
+    with feeding(work, workers) as feed:
+        runners, notes = prepare(cell, feed.make)
+        calls = [runner.call for runner in runners.values()] + ([feed.alone] if feed.alone else [])
         turns = take_turns(calls, patience, finisher(work.device), progress=progress(cell))
         peaks = [peak(runner, work) if track_memory and runner.held else {} for runner in runners.values()]
-    seconds = dict(zip(runners, turns.seconds, strict=True))
+    seconds = dict(zip(runners, turns.seconds, strict=False))  # behind them, loading alone
+    if feed.alone:
+        here["loader_images_per_second"] = feed.images / statistics.median(turns.seconds[-1])
     first, rows = next(iter(runners)), []
     for variant, peak_of in zip(runners, peaks, strict=True):
         base = Variant(first.spec, variant.mode)
         base = base if base in seconds else first
         times = table.Times(seconds[variant], seconds[base], seconds[first])
         costs = flops[variant.spec], flops[first.spec], f"{base.spec}, {base.mode}"
-        row = table.row(variant, work, images, times, *costs)
+        row = table.row(variant, work, feed.images, times, *costs)
         rows.append({**row, **peak_of, "calls": turns.calls, **here})
     return Measured(with_memory_ratio(rows), notes)
 
@@ -123,16 +127,16 @@ def prepare(cell: Cell, make: Callable[[nn.Module], Runner]) -> tuple[dict[Varia
 
 
 @contextmanager
-def feeding(work: Workload, workers: int) -> Iterator[tuple[Callable[[nn.Module], Runner], int]]:
-    """What makes a model's runner, and how many images (or clips) a call of one takes."""
+def feeding(work: Workload, workers: int) -> Iterator[Feed]:
+    """What models are fed: the same random batch all the time, or files."""
     if work.task == "end to end":
         from analysis.throughput.jpegs import feeding_from_files
 
-        with feeding_from_files(work, workers) as fed:
-            yield fed
+        with feeding_from_files(work, workers) as feed:
+            yield feed
     else:
         inputs = work.inputs()
-        yield lambda model: make_runner(model, work, inputs), work.batch_size
+        yield Feed(lambda model: make_runner(model, work, inputs), work.batch_size)
 
 
 def one_line(error: Exception) -> str:

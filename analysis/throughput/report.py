@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 FOLDER = RESULTS / "throughput"
 SHOWN = ("model", "mode", "images_per_second", "clips_per_second", "frames_per_second", "ratio", "ratio_q1",
-         "ratio_q3", "limit", "realised", "ratio_to_first", "memory_mb", "memory_ratio", "printed_per_second",
-         "printed_ratio")  # fmt: skip
+         "ratio_q3", "limit", "realised", "ratio_to_first", "loader_images_per_second", "memory_mb",
+         "memory_ratio", "printed_per_second", "printed_ratio")  # fmt: skip
 VARYING = ("task", "batch_size", "image_size", "precision", "device")
 EXPLAINED = (
     "Models took turns, A B A B. *ratio* is how many times as fast as the base a model is: the median over rounds "
     "of the base's time by its own in the same round, between its quartiles; the base is the first model in the "
     "same mode, and *ratio_to_first* is against the first row. *limit* is the ratio that the FLOPs alone would "
     "give, *realised* the share of the FLOPs saving that is time saved. *memory* is weights and the most that a "
-    "forward holds beside them. *printed* is what the paper gives, on a V100 at batch 128."
+    "forward holds beside them; *loader_images_per_second* what loading gives without a model. *printed* is what the "
+    "paper gives, on a V100 at batch 128."
 )
 
 

@@ -19,7 +19,10 @@ SWIN_S = tuple(f"{kind}_small_patch4_window7_224" for kind in ("swin", "stvit_sw
 RIVALS = tuple(f"{method}_deit_small_patch16_224" for method in ("evit", "bat", "dynamicvit", "tome"))
 PEERS = (*DEIT_S, f"{DEIT_S[1]}:pooling=mean", *RIVALS)
 SWEPT = (*DEIT_S, *RIVALS)
-VIDEO = tuple((f"torchvision.swin3d_{size[0]}", f"stvit_video_swin_{size}") for size in ("tiny", "small"))
+VIDEO = tuple(
+    (f"video_swin_{size}", f"stvit_video_swin_{size}", f"torchvision.swin3d_{size[0]}")
+    for size in ("tiny", "small")
+)
 
 
 class Suite(NamedTuple):
@@ -123,6 +126,7 @@ SUITES = {
         "Video Swin-T and -S on clips of 32 frames, one at a time",
         tuple(cell(models, 1, size=CLIP) for models in VIDEO),
         patient(60),
+        parts=(cell(VIDEO[0][:2], 1, size=CLIP),),
     ),
     "gpu": Suite(
         "on a GPU in bf16, eager and compiled, batch 128 and 1024: DeiT, its rivals, Swin-S",

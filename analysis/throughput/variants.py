@@ -121,6 +121,17 @@ def finisher(device: str) -> Callable[[], object]:
     return torch.cuda.synchronize if device.startswith("cuda") else lambda: None
 
 
+class Feed(NamedTuple):
+    """How models come by their work: ``make`` a runner of one, each call of which is ``images`` images.
+
+    alone: the same without a model, where images have to be loaded
+    """
+
+    make: Callable[[nn.Module], Runner]
+    images: int
+    alone: Callable[[], object] | None = None
+
+
 class Runner(NamedTuple):
     """One call does the work once, and leaves nothing behind; ``held``: what is there all the time."""
 

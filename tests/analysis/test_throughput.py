@@ -154,6 +154,15 @@ def test_images_from_files_reach_the_model():
     (row,) = measure([cell], Patience(rounds=1, warmup=0), threads=1, workers=0).rows
     assert row["task"] == "end to end" and row["images_per_second"] > 0 and "memory_mb" not in row
     assert row["milliseconds"] == pytest.approx(2e3 / row["images_per_second"])
+    assert row["loader_images_per_second"] > 0
+
+
+def test_clips_are_counted_in_frames_too():
+    found = measure(
+        [Cell(("micro_video_swin",), Workload(specs.default_size(("micro_video_swin",)), 1))], QUICK
+    )
+    (row,) = found.rows
+    assert row["image_size"] == "8x32x32" and row["frames_per_second"] == 8 * row["clips_per_second"]
 
 
 def test_loader_gives_every_file_once(tmp_path):

@@ -46,12 +46,15 @@ def test_flops_of_a_part_within_another_are_its_own():
         ("micro_bat", 48, {"patch embedding", "base blocks", "reduced blocks", "reduction", "head"}),
         ("micro_stvit_r_swin", 64, {"patch embedding", "patch merging", "base blocks", "pooling", "STGM",
                                     "semantic blocks", "recovery", "head"}),
+        ("micro_stvit_video_swin", (8, 32, 32), {"patch embedding", "patch merging", "base blocks", "pooling", "STGM",
+                                                 "semantic blocks", "head"}),
     ],
 )  # fmt: skip
 def test_parts_of_every_family(spec, size, expected):
-    model = specs.build(spec, (size, size))
+    shape = (size, size) if isinstance(size, int) else size
+    model = specs.build(spec, shape)
     assert set(roofline.parts(model).values()) == expected
-    counted = specs.count(spec, (size, size))
+    counted = specs.count(spec, shape)
     flops = roofline.flops_of_parts(roofline.parts(model), counted.modules, counted.total)
     assert sum(flops.values()) == counted.total and min(flops.values()) >= 0
     assert flops["the rest"] < 0.02 * counted.total
