@@ -56,8 +56,9 @@ def test_claims_come_from_the_tables(points):
 
 def test_our_points_are_means_over_seeds(tmp_path):
     for seed, (top1, size) in enumerate(((80.0, 48), (82.0, 48), (90.0, 64))):  # the last: other scenes
-        record = dict(scenes=dict(size=size), training=dict(model="micro_stvit", model_args=dict(num_semantic_tokens=9)),
-                      test=dict(top1=top1, half_width=0.3), multiply_adds=17_000_000)  # fmt: skip
+        training = dict(model="micro_stvit", model_args=dict(num_semantic_tokens=9))
+        test = dict(top1=top1, half_width=0.3)
+        record = dict(scenes=dict(size=size), training=training, test=test, multiply_adds=17_000_000)
         (tmp_path / f"{seed}.json").write_text(json.dumps(record))
     (row,) = planes.ours(tmp_path).to_dict("records")
     assert (row["method"], row["top1"], row["seeds"], row["million_multiply_adds"]) == (
