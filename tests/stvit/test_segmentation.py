@@ -122,6 +122,18 @@ def test_a_batch_without_labels_teaches_nothing_and_breaks_nothing():
     assert value == 0 and not any(p.grad.any() for p in model.parameters())
 
 
+def test_what_the_backbone_excepts_from_weight_decay_is_excepted():
+    from stvit.training.build import build_optimizer
+
+    model = micro()
+    groups = build_optimizer(config(opt="adamw"), model).param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    named = {name: id(p) in decayed for name, p in model.named_parameters()}
+    excepted = model.no_weight_decay() & named.keys()
+    assert any("centers.weight" in name for name in excepted) and not any(named[name] for name in excepted)
+    assert named["decode_head.classifier.weight"] and not named["decode_head.classifier.bias"]
+
+
 # Views
 
 

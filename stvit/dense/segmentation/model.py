@@ -38,6 +38,17 @@ class PooledBatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
+class UperNet(UperNetForSemanticSegmentation):
+    """transformers' UperNet, which knows what of its backbone has no weight decay."""
+
+    def no_weight_decay(self) -> set[str]:
+        """The backbone's exceptions, by their names here."""
+        body = self.backbone._backbone
+        inner, prefix = (body.model, "model.") if hasattr(body, "model") else (body, "")
+        names = inner.no_weight_decay() if hasattr(inner, "no_weight_decay") else set()
+        return {f"backbone._backbone.{prefix}{name}" for name in names}
+
+
 def create_segmenter(
     backbone: str,
     num_classes: int,
@@ -46,7 +57,7 @@ def create_segmenter(
     auxiliary_channels: int = 256,
     pools: tuple[int, ...] = POOLS,
     output_norms: bool = True,
-) -> UperNetForSemanticSegmentation:
+) -> UperNet:
     """UperNet with an auxiliary head on the third map, as the paper's authors have it with Swin.
 
     backbone: a model that timm knows and whose four stages it can read
@@ -66,7 +77,7 @@ def create_segmenter(
         pool_scales=list(pools),
         loss_ignore_index=IGNORED,
     )
-    model = UperNetForSemanticSegmentation(config)
+    model = UperNet(config)
     for size, block in zip(pools, model.decode_head.psp_modules.blocks, strict=True):
         if size == 1:
             PooledBatchNorm.adopt(block.layers[1].batch_norm)
