@@ -162,6 +162,7 @@ class VideoSwin(AnySizeSwin):
 
     patch_size: frames, rows and columns of a patch
     window_size: frames, rows and columns of a window, in tokens
+    embed_layer: what makes tokens of patches
     mask_padding: where windows do not divide a clip, padding takes no part in attention
     """
 
@@ -171,6 +172,7 @@ class VideoSwin(AnySizeSwin):
         patch_size: Size = (2, 4, 4),
         window_size: Size = (8, 7, 7),
         mask_padding: bool = False,
+        embed_layer: type[nn.Module] = ClipEmbed,
         **choices: object,
     ):
         for name, value in (("patch_size", patch_size), ("window_size", window_size)):
@@ -180,7 +182,7 @@ class VideoSwin(AnySizeSwin):
             img_size=img_size,
             patch_size=tuple(patch_size[1:]),
             window_size=tuple(window_size[1:]),
-            embed_layer=partial(ClipEmbed, frames=patch_size[0]),
+            embed_layer=partial(embed_layer, frames=patch_size[0]),
             always_partition=True,
             strict_img_size=False,
             **choices,

@@ -99,7 +99,8 @@ def create_video(cls: type[VideoSwin], variant: str, pretrained: bool, cfg: dict
     given = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
     named = kwargs.get("pretrained_cfg")
     own = named.get("input_size") if isinstance(named, dict) else getattr(named, "input_size", None)
-    clip = tuple(given.get("input_size") or own or cfg["input_size"])
+    channels, *sides = given.get("input_size") or own or cfg["input_size"]
+    clip = (channels, *([cfg["input_size"][1]] if len(sides) == 2 else []), *sides)  # timm saves no length
     model = build_model_with_cfg(
         cls,
         variant,
