@@ -39,7 +39,7 @@ def cut_twin(model):
         def forward(self, x):
             return self.forward_head(self.forward_features(x))
 
-    plain = stvit.dense(model)
+    plain = stvit.densify(model)
     plain.__class__ = Cut
     trace: list = []
     with torch.no_grad():

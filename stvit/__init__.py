@@ -16,7 +16,7 @@ from stvit.micro_swin import DenseSwin
 from stvit.optimize import optimize
 from stvit.record import record
 from stvit.reduced_vit import ReducedViT
-from stvit.sparsify import sparsify
+from stvit.sparsify import densify, sparsify
 from stvit.swin_semantic import STViTRSwin, STViTSwin
 from stvit.video_swin import VideoSwin
 from stvit.video_swin_semantic import STViTVideoSwin
@@ -34,6 +34,7 @@ __all__ = [
     "STViTVideoSwin",
     "VideoSwin",
     "dense",
+    "densify",
     "load_checkpoint",
     "load_released",
     "load_swin",

@@ -3,7 +3,7 @@
 model = timm.create_model("vit_small_patch14_dinov2", pretrained=True)
 sparse = stvit.sparsify(model, tokens=16, at=5)
 pruned = stvit.sparsify(model, method="bat", keep_rate=0.7)
-again = stvit.dense(sparse)  # the function of ``model``, exactly
+again = stvit.densify(sparse)  # the function of ``model``, exactly
 """
 
 from __future__ import annotations
@@ -103,11 +103,11 @@ def sparsify(
     return sparse
 
 
-def dense(model: nn.Module) -> nn.Module:
+def densify(model: nn.Module) -> nn.Module:
     """A copy of a sparsified ``model`` as the plain ViT it came from: same layers, same weights."""
     if type(model) not in DENSE:
         known = ", ".join(cls.__name__ for cls in DENSE)
-        raise ValueError(f"{type(model).__name__} is not a sparsified model; dense() takes one of {known}")
+        raise ValueError(f"{type(model).__name__} is not a sparsified model; densify() takes one of {known}")
     plain = recast(copy.deepcopy(model), DENSE[type(model)])
     if isinstance(model, ReducedTokens):
         plain.blocks = model.plain_blocks(plain.blocks)
@@ -126,9 +126,9 @@ def dense(model: nn.Module) -> nn.Module:
 def obstacle(model: nn.Module) -> str | None:
     """Why ``model`` cannot be sparsified, or None if it can."""
     if isinstance(model, ReducedTokens):
-        return "it reduces its tokens already; call stvit.dense(model) first"
+        return "it reduces its tokens already; call stvit.densify(model) first"
     if type(model) in DENSE:
-        return "it has semantic tokens already; call stvit.dense(model) first"
+        return "it has semantic tokens already; call stvit.densify(model) first"
     if not isinstance(model, VisionTransformer):
         return (
             "it is not one of timm's plain ViTs (VisionTransformer: ViT, DeiT, DeiT-III, DINOv2, CLIP and SigLIP "

@@ -33,7 +33,7 @@ def test_sparsified_models_and_their_dense_ones(name, tmp_path):
     sparse = stvit.sparsify(base, tokens=(2, 3), at=2, position="learned").eval()
     x = torch.randn(1, 3, 112, 112)
     stvit.save_checkpoint(sparse, tmp_path / "sparse")
-    stvit.save_checkpoint(stvit.dense(sparse), tmp_path / "dense")
+    stvit.save_checkpoint(stvit.densify(sparse), tmp_path / "dense")
     for load in (stvit.load_checkpoint, lambda path: timm.create_model(f"local-dir:{path}", pretrained=True)):
         assert load(tmp_path / "sparse").eval()(x).equal(sparse(x))
         assert load(tmp_path / "dense").eval()(x).equal(base(x))

@@ -64,12 +64,12 @@ def test_sparsify_and_back(method):
     model, x = build("lvvit_small_patch16_224"), torch.randn(2, 3, 64, 64)
     sparse = stvit.sparsify(model, method=method)
     assert sparse(x).shape == (2, 7) and not sparse(x).equal(model(x))
-    assert stvit.dense(sparse)(x).equal(model(x))
+    assert stvit.densify(sparse)(x).equal(model(x))
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_dense_of_a_registered_model_can_be_built_again(name):
-    plain = stvit.dense(build(name))
+    plain = stvit.densify(build(name))
     again = timm.create_model(plain.pretrained_cfg["architecture"], **plain._model_args).eval()
     again.load_state_dict(plain.state_dict())
     x = torch.randn(2, 3, 64, 64)

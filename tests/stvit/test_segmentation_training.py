@@ -133,5 +133,5 @@ def test_a_checkpoint_that_is_no_segmenter_says_so(tmp_path):
 
 
 def test_the_function_dense_keeps_its_name():
-    plain = stvit.dense(timm.create_model("micro_stvit"))
+    plain = stvit.densify(timm.create_model("micro_stvit"))
     assert type(plain).__name__ == "VisionTransformer" and stvit.dense.load is saved.load

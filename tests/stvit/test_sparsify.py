@@ -43,7 +43,7 @@ def test_there_and_back(name):
     assert sparse(x).shape == (2, 7) and isinstance(sparse, VisionTransformer)
     shared = sparse.state_dict()
     assert before.keys() <= shared.keys() and all(shared[key].equal(before[key]) for key in before)
-    again = stvit.dense(sparse)
+    again = stvit.densify(sparse)
     assert type(again) is type(model) and again(x).equal(model(x))
     assert again.state_dict().keys() == before.keys()
     assert all(value.equal(before[key]) for key, value in model.state_dict().items()), "the original changed"
@@ -66,7 +66,7 @@ def test_any_choice_for_any_vit(name, tokens, at, layers, pooling, initializatio
     features = sparse.forward_features(x)
     assert features.shape[1] == tokens[0] * tokens[1] + sparse.num_kept_prefix_tokens
     assert sparse(x).isfinite().all()
-    assert stvit.dense(sparse)(x).equal(model(x))
+    assert stvit.densify(sparse)(x).equal(model(x))
 
 
 @pytest.mark.parametrize("name", VITS)
@@ -119,7 +119,7 @@ def test_refuses_what_is_sparse_or_not_a_model():
     with pytest.raises(ValueError, match="has semantic tokens already; call stvit.dense"):
         stvit.sparsify(sparse)
     with pytest.raises(ValueError, match="Linear is not a sparsified model"):
-        stvit.dense(torch.nn.Linear(2, 2))
+        stvit.densify(torch.nn.Linear(2, 2))
 
     class Other(VisionTransformer):
         pass

@@ -193,7 +193,7 @@ def test_any_vit_with_what_the_method_needs(name, method):
     assert (
         sparse(x).shape == (2, 7) and sparse.forward_features(x).shape[1] < model.forward_features(x).shape[1]
     )
-    again = stvit.dense(sparse)
+    again = stvit.densify(sparse)
     assert type(again) is type(model) and again(x).equal(model(x))
     assert again.state_dict().keys() == model.state_dict().keys()
 
