@@ -116,7 +116,7 @@ def test_refuses_with_the_reason(name):
 
 def test_refuses_what_is_sparse_or_not_a_model():
     sparse = stvit.sparsify(make("vit_tiny_patch16_224")[0], 4, 3)
-    with pytest.raises(ValueError, match="has semantic tokens already; call stvit.dense"):
+    with pytest.raises(ValueError, match="has semantic tokens already; call stvit.densify"):
         stvit.sparsify(sparse)
     with pytest.raises(ValueError, match="Linear is not a sparsified model"):
         stvit.densify(torch.nn.Linear(2, 2))
