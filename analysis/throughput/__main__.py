@@ -78,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--compile", action="store_true", help="each model also through torch.compile")
     how.add_argument("--optimize", action="store_true", help="each model also through stvit.optimize")
+    how.add_argument(
+        "--grouped", action="store_true", help="and with timm's layers on groups of images, as stvit's are"
+    )
     how.add_argument("--no-memory", action="store_true", help="leave out the peak memory of a forward")
     long = options.add_argument_group("how long")
     long.add_argument("--threads", type=positive, help="threads of torch (2)")
@@ -148,7 +151,7 @@ def cells(args: argparse.Namespace) -> list[Cell]:
         name, _ = specs.split(spec)
         if not name.startswith(specs.TORCHVISION):
             specs.check_known(name)
-    modes = [Mode(fused, c, o) for o, c, fused in product(*switches(args), args.fused)]
+    modes = [Mode(fused, c, o, g) for g, o, c, fused in product(*switches(args), args.fused)]
     tasks = ["training step"] if args.train else ["inference", "end to end"][: 1 + args.end_to_end]
     shapes = args.image_size or [specs.default_size(models)]
     return [
@@ -159,9 +162,9 @@ def cells(args: argparse.Namespace) -> list[Cell]:
     ]
 
 
-def switches(args: argparse.Namespace) -> tuple[list[bool], list[bool]]:
-    """Without and, where asked for, with ``optimize`` and ``compile``."""
-    return [False, True][: 1 + args.optimize], [False, True][: 1 + args.compile]
+def switches(args: argparse.Namespace) -> list[list[bool]]:
+    """Without and, where asked for, with ``grouped``, ``optimize`` and ``compile``."""
+    return [[False, True][: 1 + asked] for asked in (args.grouped, args.optimize, args.compile)]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -112,12 +112,16 @@ def measure_cell(
 
 def prepare(cell: Cell, make: Callable[[nn.Module], Runner]) -> tuple[dict[Variant, Runner], list[str]]:
     """The variants' runners, and why some are not among them; compilation happens here."""
+    import torch
+
     runners, notes = {}, []
+    if any(mode.compiled for mode in cell.modes):
+        torch._dynamo.reset()  # what was compiled for other cells
     for variant in cell.variants():
         try:
             runner = make(variant.build(cell.work))
-            if variant.mode.compiled or cell.work.device != "cpu":
-                runner.call()  # does it compile, and fit into the device's memory?
+            if variant.mode.compiled or variant.mode.optimized or cell.work.device != "cpu":
+                runner.call()  # does it compile, run, and fit into the device's memory?
             runners[variant] = runner
         except (ValueError, RuntimeError) as error:
             if not runners or variant.mode == cell.modes[0]:

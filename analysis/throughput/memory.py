@@ -9,12 +9,12 @@ bypass the allocator and are not seen.) On CUDA it is the caching allocator's ow
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 def peak_bytes(run: Callable[[], object], device: str = "cpu") -> int:
@@ -44,7 +44,25 @@ def _peak_cuda(run: Callable[[], object], device: str) -> int:
     return torch.cuda.max_memory_allocated(device) - before
 
 
+def tensors_of(model: nn.Module) -> Iterator[Tensor]:
+    """All tensors that a model's modules hold: parameters, buffers, and what else is kept, such as packed weights."""
+    from torch import Tensor
+
+    for module in model.modules():
+        for value in vars(module).values():
+            inside = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            )
+            yield from (item for item in inside if isinstance(item, Tensor))
+
+
 def held_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the storages behind ``tensors``, shared ones once."""
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    storages = {}
+    for tensor in tensors:
+        if tensor.is_mkldnn:  # packed, without a storage that can be asked
+            storages[id(tensor)] = tensor.numel() * tensor.element_size()
+        else:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from analysis.throughput import specs
+from analysis.throughput import memory, specs
 
 if TYPE_CHECKING:
     import torch
@@ -20,16 +21,19 @@ class Mode(NamedTuple):
     """What is done to a model before it is measured; the function that it computes stays.
 
     attention: fused in every layer (on), in none (off), or as each model is built (default)
+    grouped: timm's own layers, too, run on groups of images that fit the cache, as stvit's do
     """
 
     attention: str = "on"
     compiled: bool = False
     optimized: bool = False
+    grouped: bool = False
 
     def __str__(self) -> str:
         words = [
             "" if self.attention == "on" else f"attention {self.attention}",
             "optimized" if self.optimized else "",
+            "grouped" if self.grouped else "",
             "compiled" if self.compiled else "",
         ]
         return ", ".join(word for word in words if word) or "eager"
@@ -67,18 +71,21 @@ class Variant(NamedTuple):
 
     def build(self, work: Workload) -> nn.Module:
         """The model, ready for ``work``; ValueError where it cannot be had in this mode."""
-        import torch
+        import stvit
 
         model = specs.build(self.spec, work.size, work.dense)
         set_attention(model, self.mode.attention)
-        if self.mode.optimized:
-            model = optimized(model)
-            set_attention(model, self.mode.attention)
         if work.task == "training step":
+            if self.mode.optimized:
+                raise ValueError("an optimised model is for inference alone")
             model = model.to(work.device).train()
         else:
             model = model.to(work.device, dtype_of(work.precision)).eval()
-        return torch.compile(model) if self.mode.compiled else model
+        if self.mode.optimized:
+            model = stvit.optimize(model)
+        if self.mode.grouped:
+            group_layers(model)
+        return compiled(model) if self.mode.compiled else model
 
 
 def set_attention(model: nn.Module, attention: str) -> None:
@@ -90,12 +97,25 @@ def set_attention(model: nn.Module, attention: str) -> None:
             module.fused_attn = attention == "on"
 
 
-def optimized(model: nn.Module) -> nn.Module:
-    import stvit
+def group_layers(model: nn.Module) -> None:
+    """timm's plain layers on groups of images, so that a dense model has what stvit's models have."""
+    from timm.models.swin_transformer import SwinTransformerBlock
+    from timm.models.vision_transformer import Block
 
-    if not hasattr(stvit, "optimize"):
-        raise ValueError("this version of stvit has no optimize")
-    return stvit.optimize(model)
+    from stvit.groups import in_groups
+
+    for layer in model.modules():
+        if type(layer) in (Block, SwinTransformerBlock):
+            layer.forward = partial(in_groups, layer, layer.forward)
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """``torch.compile`` for the one shape at hand, which fails where it would give up and run eagerly."""
+    import torch
+
+    torch._dynamo.config.recompile_limit = 64  # the models of a run share the code of their layers
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.compile(model, dynamic=False)
 
 
 def dtype_of(precision: str) -> torch.dtype:
@@ -150,7 +170,7 @@ def make_runner(model: nn.Module, work: Workload, inputs: Tensor) -> Runner:
         with torch.inference_mode():
             model(inputs)
 
-    return Runner(call, lambda: [*model.parameters(), *model.buffers()])
+    return Runner(call, lambda: list(memory.tensors_of(model)))
 
 
 def training_runner(model: nn.Module, work: Workload, inputs: Tensor) -> Runner:
@@ -171,7 +191,7 @@ def training_runner(model: nn.Module, work: Workload, inputs: Tensor) -> Runner:
 
     def held() -> list[Tensor]:
         state = [value for values in optimizer.state.values() for value in values.values()]
-        return [*model.parameters(), *model.buffers(), *(v for v in state if isinstance(v, torch.Tensor))]
+        return [*memory.tensors_of(model), *(v for v in state if isinstance(v, torch.Tensor))]
 
     return Runner(call, held)
 

@@ -109,7 +109,7 @@ def test_each_mode_has_its_own_base(monkeypatch):
             raise ValueError("no reductions")
         return model
 
-    monkeypatch.setattr(stvit, "optimize", optimize, raising=False)
+    monkeypatch.setattr(stvit, "optimize", optimize)
     cell = Cell((*PAIR, "micro_meanpool"), Workload((48, 48), 1), (Mode("off"), Mode(optimized=True)))
     found = measure([cell], QUICK, threads=1, track_memory=False)
     assert [(row["model"], row["against"]) for row in found.rows] == [
@@ -134,6 +134,46 @@ def test_attention_is_switched_in_every_layer_and_computes_the_same():
         assert len(switched) == 15 and set(switched) == {attention == "on"}
         outputs.append(model(images))
     assert torch.allclose(*outputs, atol=1e-5)
+
+
+def test_grouped_layers_compute_the_same_in_groups(monkeypatch):
+    from stvit import groups
+
+    calls = []
+    monkeypatch.setattr(groups, "GROUP", 1)  # a byte: an image at a time
+    monkeypatch.setattr(
+        groups.torch, "cat", lambda parts, cat=torch.cat: calls.append(len(parts)) or cat(parts)
+    )
+    images, outputs = torch.randn(3, 3, 48, 48), []
+    for grouped in (False, True):
+        torch.manual_seed(0)
+        model = Variant("micro_deit", Mode(grouped=grouped)).build(Workload((48, 48)))
+        with torch.inference_mode():
+            outputs.append(model(images))
+    assert calls == [3] * len(model.blocks) and torch.allclose(*outputs, atol=1e-5)
+
+
+def test_memory_of_an_optimised_model_holds_its_packed_weights():
+    work = Workload((48, 48), 2)
+    plain, fast = (
+        variants.make_runner(Variant("micro_deit", Mode(optimized=o)).build(work), work, work.inputs())
+        for o in (False, True)
+    )
+    fast.call()
+    assert memory.held_bytes(fast.held()) > 0.99 * memory.held_bytes(plain.held())
+    with pytest.raises(ValueError, match="inference alone"):
+        Variant("micro_deit", Mode(optimized=True)).build(work._replace(task="training step"))
+
+
+def test_compiled_models_stand_beside_eager_ones(monkeypatch):
+    """What compiling does is torch's; here it is that each is asked for once, for its one shape."""
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda model, **how: asked.append(how) or model)
+    cell = Cell(("micro_deit",), Workload((48, 48), 1), (Mode(), Mode(compiled=True)))
+    found = measure([cell], QUICK, threads=1)
+    assert [row["mode"] for row in found.rows] == ["eager", "compiled"] and not found.notes
+    assert found.rows[1]["ratio"] == 1 and found.rows[1]["ratio_to_first"] > 0
+    assert asked == [{"dynamic": False}] and torch._dynamo.config.fail_on_recompile_limit_hit
 
 
 def test_a_training_step_trains_and_needs_more_memory():
@@ -255,6 +295,7 @@ def test_command_line_makes_the_product_of_its_lists():
     assert {cell.work.size for cell in found} == {(48, 48), (96, 48)}
     assert {cell.work.task for cell in found} == {"inference", "end to end"}
     assert found[0].modes[0] == Mode() and Mode("off", True, True) in found[0].modes
+    assert not any(mode.grouped for mode in found[0].modes)
     assert command.patience(command.parser().parse_args(["--rounds", "2"])) == Patience(rounds=2)
 
 

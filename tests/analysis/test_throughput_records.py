@@ -70,8 +70,8 @@ def test_profile_accounts_for_all_time_and_flops():
     assert sparse.roofline_milliseconds / base.milliseconds == pytest.approx(sparse.gflops / base.gflops)
     model = specs.build("micro_stvit", (48, 48))
     with roofline.watched(model, roofline.Stopwatch()):
-        assert model.initial._forward_hooks
-    assert not model.initial._forward_hooks and not model.initial._forward_pre_hooks
+        assert "forward" in vars(model.initial)
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
 def test_printed_speeds_are_held_against_themselves():
@@ -160,7 +160,7 @@ def test_records_and_the_section_made_from_them(tiny, tmp_path, monkeypatch, cap
     def optimize(model):
         raise ValueError("not this one")
 
-    monkeypatch.setattr(stvit, "optimize", optimize, raising=False)
+    monkeypatch.setattr(stvit, "optimize", optimize)
     command.main(["--suite", "deit,batch", "--out", str(tmp_path), "--threads", "1"])
     record = json.loads((tmp_path / "measured" / "deit" / "record.json").read_text())
     assert record["config"]["patience"]["rounds"] == 3 and record["config"]["threads"] == 1
