@@ -19,17 +19,24 @@ MODEL = "deit_small_patch16_224"
 
 
 def cut_twin(model):
-    """The plain model with ``model``'s numbers of tokens: at each reduction, tokens behind the first M go."""
+    """The plain model with ``model``'s numbers of tokens: at each reduction, tokens behind the first M go.
+
+    Layers that do not reduce run on groups of images, as ``model``'s do.
+    """
     import torch
     from timm.models.vision_transformer import VisionTransformer
 
     import stvit
+    from stvit.groups import in_groups
     from stvit.reduce.reduction import PruningBlock
 
     class Cut(VisionTransformer):
         def forward_features(self, x):
             x = self.norm_pre(self._pos_embed(self.patch_embed(x)))
             for block, tokens, before in zip(self.blocks, self.lengths, self.in_front, strict=True):
+                if x.shape[1] == tokens:
+                    x = in_groups(block, block, x)
+                    continue
                 x = x[:, :tokens] if before else x
                 x = x + block.ls1(block.attn(block.norm1(x)))
                 x = x[:, :tokens]
