@@ -48,8 +48,8 @@ def attention_weights(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = 
 
 
 def linear_rows(layer: nn.Module, x: Tensor, first: int, last: int) -> Tensor:
-    """x through the rows first … last−1 of a linear layer, or of one that ``stvit.optimize`` packed."""
-    if not isinstance(layer, nn.Linear):
+    """x through the rows first … last−1 of a linear layer, which may have a way of its own to them."""
+    if hasattr(layer, "rows"):
         return layer.rows(x, first, last)
     bias = None if layer.bias is None else layer.bias[first:last]
     return F.linear(x, layer.weight[first:last], bias)

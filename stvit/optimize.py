@@ -21,6 +21,8 @@ from timm.layers import BatchNormAct2d, ConvNormAct, Mlp
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from stvit.token_linear import TokenLinear
+
 Trick = Callable[[nn.Module], None]
 
 
@@ -81,7 +83,7 @@ def fold_norms(model: nn.Module) -> None:
 def pack_linear(model: nn.Module) -> None:
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear and packable(layer):
+            if type(layer) in (nn.Linear, TokenLinear) and packable(layer):
                 setattr(parent, name, PackedLinear(layer))
 
 

@@ -24,6 +24,7 @@ from stvit.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.pooling import Grid
 from stvit.reduced_vit import ReducedTokens, ReducedViT, method_choices
 from stvit.sparsify_swin import sparsify_swin
+from stvit.token_linear import for_many_tokens
 from stvit.vit import DEIT_DEFAULTS, SemanticTokens, STViT, default_cfg, filter_checkpoint
 
 
@@ -149,12 +150,10 @@ def obstacle(model: nn.Module) -> str | None:
 
 
 def _plain_block(block: nn.Module) -> nn.Module:
-    if type(block) is Block:
-        return block
-    plain = recast(block, Block)
+    plain = recast(for_many_tokens(block), Block)
     plain._modules.pop("centers", None)
     plain.__dict__.pop("prefix", None)
-    plain.attn = recast(block.attn, TimmAttention)
+    plain.attn = recast(plain.attn, TimmAttention)
     plain.attn._modules.pop("rel_pos", None)
     return plain
 

@@ -23,6 +23,7 @@ from stvit.semantic import (
     GlobalInitialization,
     LearnedEncodingLayer,
 )
+from stvit.token_linear import for_few_tokens
 
 INITIALIZATIONS = ("both", "spatial", "global", "learned")  # the rows of Table 7
 POSITIONS = ("none", "learned", "conditional", "relative")  # the rows of Table 14
@@ -85,7 +86,7 @@ class SemanticTokens:
         if position == "relative":
             blocks[last:] = [_with_relative_positions(block, pool.tokens, prefix) for block in blocks[last:]]
 
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential(*blocks[:first], *map(for_few_tokens, blocks[first:]))
         self.initial = GlobalInitialization(pool.num_tokens, dim) if initialization == "global" else pool
         self.position = new_position
         self.stgm = slice(first, last)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # unless a later line of the same layer is allowed to look at an earlier one.
 LAYERS = [
     ["stvit.compatibility", "stvit.groups", "stvit.attention", "stvit.windows"],
-    ["stvit.pooling", "stvit.record", "stvit.token_labels"],
+    ["stvit.pooling", "stvit.record", "stvit.token_labels", "stvit.token_linear"],
     ["stvit.semantic", "stvit.reduce"],
     ["stvit.vit", "stvit.reduced_vit", "stvit.lvvit", "stvit.swin", "stvit.video_swin"],
     ["stvit.sparsify", "stvit.optimize", "stvit.micro", "stvit.checkpoints", "stvit.convert", "stvit.dense"],
