@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
@@ -64,7 +65,9 @@ def total(count: int, objects: int, device) -> tuple[int, int]:
 def average_precision(sizes: dict[str, tuple[float, float]]) -> MeanAveragePrecision:
     """torchmetrics' metric by pycocotools, with areas of one's own for small, medium and large."""
     require("pycocotools.mask", "average precision")
-    metric = MeanAveragePrecision(iou_type=tuple(KINDS.values()), backend="pycocotools")
+    # torchmetrics' own are rounded to single precision: 0.6 is 0.60000002 there, which an overlap of 3/5 fails
+    overlaps, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
+    metric = MeanAveragePrecision("xyxy", tuple(KINDS.values()), overlaps, recalls, backend="pycocotools")
     metric.warn_on_many_detections = False
     metric._coco_backend = Sized("pycocotools", sizes)
     return metric
