@@ -17,6 +17,7 @@ from analysis.throughput.variants import ATTENTION, PRECISIONS, Mode
 if TYPE_CHECKING:
     from analysis.throughput.measure import Cell
 
+BUSY = 0.5  # load average from which on it is worth a word
 PROGRAM = "python -m analysis.throughput"
 DEFAULT = (
     "swin_small_patch4_window7_224",
@@ -189,6 +190,17 @@ def run_suites(args: argparse.Namespace, argv: list[str] | None) -> None:
         keep(name, find(name), args, argv)
 
 
+def warn_if_busy() -> None:
+    from analysis.throughput.measure import machine_load
+
+    load = machine_load()
+    if load is not None and load > BUSY:
+        print(
+            f"load average {load:.1f}: others are at work, and the numbers will not be this machine's best",
+            file=sys.stderr,
+        )
+
+
 def write_report(args: argparse.Namespace, argv: list[str] | None) -> None:
     if args.models is not None:
         asked = cells(args)
@@ -206,6 +218,7 @@ def keep(name: str, suite: Suite, args: argparse.Namespace, argv: list[str] | No
 
     folder, given = args.out or report.FOLDER, sys.argv[1:] if argv is None else argv
     suite = suite._replace(patience=patience(args, suite.patience))
+    warn_if_busy()
     print(f"{name}: {suite.about} ...", flush=True)
     command = f"{PROGRAM} {' '.join(given)}"
     path = report.record(name, suite, command, args.threads or 2, args.workers, folder)
@@ -216,6 +229,7 @@ def keep(name: str, suite: Suite, args: argparse.Namespace, argv: list[str] | No
 def show(args: argparse.Namespace) -> None:
     """Measure and print, or write in the formats asked for; nothing is recorded."""
     asked, threads = cells(args), args.threads or 2
+    warn_if_busy()
     if args.profile:
         import pandas as pd
 
