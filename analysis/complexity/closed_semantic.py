@@ -202,11 +202,12 @@ def stvit_video_swin(
     base: int,
     frames: int = 16,
     classes: int = 400,
+    pooling: str = "max",
     apart: Apart = (False, False),
 ) -> Cost:
     """STViT on Video Swin: windows of 8×7×7 and a patch stem; all behind the base blocks frame by frame, with
-    the keys 4 × 100 without the centers, then all tokens; maximum pooling."""
-    grid, span = (56, 56), 8
+    the keys 4 × 100 without the centers, projected in each window, then all tokens. ``frames`` behind the patches."""
+    grid, span = (56, 56), min(8, frames)
     terms = [*patch_stem(grid, C, frames, taps=32)]
     for number in (1, 2):
         terms += stage(number, C, grid, depths[number - 1], 7, frames, span)
@@ -214,7 +215,7 @@ def stvit_video_swin(
         C, grid = 2 * C, halved(grid)
     terms += stage(3, C, grid, base, 7, frames, span)
     X, names = Map(grid), [f"stage 3 block {i}" for i in range(base + 1, depths[2] + 1)]
-    one = semantic_part(names, C, X, depths[3], "max", concat=(False, True), once=False, apart=apart)
+    one = semantic_part(names, C, X, depths[3], pooling, concat=(False, True), once=False, apart=apart)
     terms += [term._replace(flops=frames * term.flops, values=frames * term.values) for term in one]
     return Cost([*terms, *head(frames * X.S, 2 * C, classes)])
 
