@@ -28,8 +28,10 @@ class TokenLinear(nn.Linear):
 
 
 def few(x: Tensor) -> bool:
-    """x (..., C) is no more than FEW tokens, on a CPU, and no graph is made for other numbers of them."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.device.type != "cpu":
+    """x (..., C) is no more than FEW tokens, on a CPU, without gradients and outside a graph."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
+        return False
+    if x.device.type != "cpu":
         return False
     return x.numel() <= FEW * x.shape[-1]
 

@@ -20,26 +20,29 @@ from stvit.token_linear import FEW, TokenLinear, few, for_few_tokens, for_many_t
 def test_is_the_linear_layer(shape, sizes, bias):
     layer = nn.Linear(*sizes, bias=bias).double()
     x = torch.randn(*shape, sizes[0], dtype=torch.float64)
-    torch.testing.assert_close(for_few_tokens(layer)(x), layer(x), atol=1e-12, rtol=0)
+    with torch.inference_mode():
+        found, expected = for_few_tokens(layer)(x), layer(x)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
 def test_many_tokens_go_the_usual_way():
     layer = nn.Linear(6, 4)
     x = torch.randn(FEW + 1, 6)
-    assert few(x[:FEW]) and not few(x)
+    with torch.inference_mode():
+        assert few(x[:FEW]) and not few(x)
     assert torch.equal(for_few_tokens(layer)(x), layer(x))
 
 
 def test_rows():
     layer, x = for_few_tokens(nn.Linear(6, 12)), torch.randn(2, 3, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(layer.rows(x, 4, 12), layer(x)[..., 4:], atol=1e-6, rtol=0)
     torch.testing.assert_close(layer.rows(x, 4, 12), layer(x)[..., 4:], atol=1e-6, rtol=0)
 
 
-def test_gradients_are_those_of_the_layer():
-    layer, x = nn.Linear(6, 4).double(), torch.randn(3, 6, dtype=torch.float64)
-    (expected,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
-    (found,) = torch.autograd.grad(for_few_tokens(layer)(x).square().sum(), layer.weight)
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+def test_training_goes_the_usual_way():
+    layer, x = nn.Linear(6, 4), torch.randn(3, 6)
+    assert torch.equal(for_few_tokens(layer)(x), layer(x))
 
 
 def test_swapped_and_swapped_back_with_the_same_parameters():
@@ -64,6 +67,7 @@ def test_layers_of_semantic_tokens_have_it_and_the_dense_model_does_not():
 def test_autocast_and_half(dtype):
     layer = for_few_tokens(nn.Linear(8, 8)).to(dtype)
     x = torch.randn(2, 4, 8, dtype=dtype)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert layer(x).dtype == torch.bfloat16
-    assert layer(x).dtype == dtype
+    with torch.no_grad():
+        assert layer(x).dtype == dtype
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16

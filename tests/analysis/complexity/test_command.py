@@ -116,7 +116,7 @@ def test_a_model_without_closed_form_is_counted(capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("--model stvit_deit_smal", "near: stvit_deit_small_patch16_224"),
+        ("--model stvit_deit_smal", "stvit_deit_small_patch16_224"),
         ("--model stvit_deit_small_patch16_224 --image-size 390", "384 or 400"),
         ("--model stvit_deit_small_patch16_224 --tokens 400", "nearest that fit"),
         ("--model resnet18 --tokens 4", "resnet18 takes no --tokens"),
