@@ -64,7 +64,7 @@ def sentence(found: Answer) -> str:
     """One answer in words."""
     parts = [f"**{found.question}:** *{found.best}* has the highest mean ({found.top1:.1f} %)"]
     if found.lower:
-        told = ", ".join(f"*{row}* ({gap:.1f} ± {half:.1f})" for row, gap, half in found.lower)
+        told = ", ".join(f"*{row}* (−{-gap:.1f} ± {half:.1f})" for row, gap, half in found.lower)
         parts.append(f"lower by more than chance: {told}")
     if found.open:
         parts.append(f"not told from it: {', '.join(f'*{row}*' for row in found.open)}")

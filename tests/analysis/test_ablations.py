@@ -218,7 +218,7 @@ def test_advice_names_the_best_row_and_what_is_told_from_it(tmp_path, monkeypatc
     assert (found.best, found.open, found.missing) == ("a", ["b"], ["two"])
     ((row, gap, half),) = found.lower
     assert row == "c" and gap == pytest.approx(-19.97, abs=0.01) and half < 1
-    assert "*a* has the highest mean (90.5 %); lower by more than chance: *c* (-20.0" in advice.sentence(
+    assert "*a* has the highest mean (90.5 %); lower by more than chance: *c* (−20.0" in advice.sentence(
         found
     )
     assert advice.answer("How many", "example", folder=tmp_path / "none") is None
