@@ -7,8 +7,8 @@
 3. The GELU behind a packed layer becomes a part of that layer's product.
 
 A packed layer has no weights to save or to move to another device. Any model of timm can be optimised, the
-dense ones too: compare like with like. What did not pay (``python -m analysis.throughput --help``): constant
-G·W_q, and LayerNorm's scale and shift in the next layer's weights, which are less than 1 % of the time.
+dense ones too: compare like with like. ``python -m analysis.throughput.tricks`` measures what each pays, and what a
+constant G·W_q, or LayerNorm's scale and shift in the next layer's weights, could pay at most: too little.
 """
 
 from __future__ import annotations

@@ -1,0 +1,62 @@
+"""What each optimisation pays: the changes are those that they say, and the arithmetic is right."""
+
+import json
+
+import pytest
+import timm
+import torch
+
+from analysis.throughput import tricks
+from stvit import groups
+from stvit.optimize import TRICKS
+from stvit.token_linear import TokenLinear
+
+
+@pytest.fixture(scope="module")
+def found():
+    model = timm.create_model("micro_stvit").eval()
+    torch.nn.init.normal_(model.blocks[model.stgm.stop - 1].centers.weight)  # G that matters
+    return tricks.variants(model)
+
+
+def test_all_but_the_bounds_are_the_same_function(found):
+    images = torch.randn(2, 3, 48, 48)
+    with torch.inference_mode():
+        out = {name: run(images) for name, run in found.items()}
+    base = out[tricks.AS_IT_IS]
+    for name, logits in out.items():
+        same = torch.allclose(logits, base, atol=1e-5)
+        assert same != (name == "bound: without G"), name  # without G it is another function
+
+
+def test_changes_are_what_they_say(found, monkeypatch):
+    plain = found["without the transposed product"]
+    assert not any(isinstance(layer, TokenLinear) for layer in plain.modules())
+    assert any(isinstance(layer, TokenLinear) for layer in found[tricks.AS_IT_IS].modules())
+    assert [name for name in found if name.startswith("with ")][-1] == f"with {' + '.join(TRICKS)}"
+    affine = found["bound: norms without scale and shift"]
+    assert all(m.weight is None for m in affine.modules() if isinstance(m, torch.nn.LayerNorm))
+    size = groups.GROUP
+    with tricks.whole_batches():
+        assert groups.GROUP > 2**60
+    assert size == groups.GROUP
+
+
+def test_added_tricks_stand_against_the_one_before():
+    found = dict.fromkeys([tricks.AS_IT_IS, "without x", "with a", "with a + b", "bound: c"])
+    seconds = [[4.0], [5.0], [3.0], [1.5], [4.0]]
+    steps = {change: (own, against) for change, own, against, _ in tricks.paired(found, seconds)}
+    assert steps["without x"] == ([5.0], [4.0]) and steps["with a"] == ([3.0], [4.0])
+    assert steps["with a + b"] == ([1.5], [3.0]) and steps["bound: c"] == ([4.0], [4.0])
+
+
+def test_row_is_the_median_of_pairs():
+    row = tricks.row("m", 8, "with a", [1.0, 2.0, 9.0], [2.0, 2.0, 10.0], [4.0, 4.0, 10.0])
+    assert row["this step %"] == pytest.approx(-10) and row["time %"] == pytest.approx(50)
+
+
+def test_command(capsys):
+    words = "--model micro_stvit_r_swin --batch 2 --rounds 2 --seconds 0 --threads 1 --json -"
+    assert tricks.main(words.split()) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 8 and {row["rounds"] for row in rows} == {2}
