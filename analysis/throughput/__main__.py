@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from itertools import product
 from pathlib import Path
@@ -33,7 +34,7 @@ round, between its quartiles; "limit" is what the FLOPs alone would give, attent
 batch or image size from which a method pays follows from them."""
 EXAMPLES = f"""examples:
   {PROGRAM} --models deit_small_patch16_224,stvit_deit_small_patch16_224 --batch-size 32
-  {PROGRAM} --models a,b:semantic_window=2 --image-size 800x1333 --dense
+  {PROGRAM} --models a,b:semantic_window=2 --image-size 800x1336 --dense
   {PROGRAM} --models a,b --batch-size 1,4,16 --optimize --json -
   {PROGRAM} --models a,b --profile                the time of each part beside its roofline
   {PROGRAM} --suite deit,swin                     measure and keep the records
@@ -178,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
             write_report(args, argv)
         else:
             show(args)
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:
         options.error(str(error))
     return 0
 
@@ -216,14 +217,22 @@ def keep(name: str, suite: Suite, args: argparse.Namespace, argv: list[str] | No
     """Measure, write the record, and derive the section again."""
     from analysis.throughput import report
 
-    folder, given = args.out or report.FOLDER, sys.argv[1:] if argv is None else argv
+    folder = args.out or report.FOLDER
     suite = suite._replace(patience=patience(args, suite.patience))
     warn_if_busy()
     print(f"{name}: {suite.about} ...", flush=True)
-    command = f"{PROGRAM} {' '.join(given)}"
-    path = report.record(name, suite, command, args.threads or 2, args.workers, folder)
+    path = report.record(name, suite, command_line(argv), args.threads or 2, args.workers, folder)
     print(f"{name}: {path}\n{formats.render(report.compact(report.read(folder, name).to_dict('records')))}\n")
     report.derive(folder)
+
+
+def command_line(argv: list[str] | None) -> str:
+    """What was called, but for the folder that it was to write to."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--out" in words:
+        start = words.index("--out")
+        del words[start : start + 2]
+    return f"{PROGRAM} {shlex.join(words)}"
 
 
 def show(args: argparse.Namespace) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+FAILURES = (ValueError, RuntimeError, AssertionError)  # of models at sizes or in modes that they cannot do
+
+
 class Cell(NamedTuple):
     """Models that are compared at one workload, each in all modes; the first model is the base."""
 
@@ -70,7 +73,7 @@ def measure(
         for cell in cells:
             try:
                 parts.append(measure_cell(cell, patience, **choices))
-            except (ValueError, RuntimeError) as error:
+            except FAILURES as error:
                 if not forgiving or len(cells) == 1:
                     raise
                 parts.append(Measured([], [f"{cell.models[0]}, {cell}: not measured. {one_line(error)}"]))
@@ -123,7 +126,7 @@ def prepare(cell: Cell, make: Callable[[nn.Module], Runner]) -> tuple[dict[Varia
             if variant.mode.compiled or variant.mode.optimized or cell.work.device != "cpu":
                 runner.call()  # does it compile, run, and fit into the device's memory?
             runners[variant] = runner
-        except (ValueError, RuntimeError) as error:
+        except FAILURES as error:
             if not runners or variant.mode == cell.modes[0]:
                 raise
             notes.append(f"{variant.spec}, {variant.mode}, {cell}: not measured. {one_line(error)}")

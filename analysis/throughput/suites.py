@@ -129,8 +129,8 @@ SUITES = {
         patient(30),
     ),
     "dense": Suite(
-        "Swin-S and STViT-R-Swin-S as backbones of four maps, 512×512 and 800×1333",
-        for_each((SWIN_S[0], SWIN_S[2]), batches=(1,), sizes=((512, 512), (800, 1333)), dense=True),
+        "Swin-S and STViT-R-Swin-S as backbones of four maps, 512×512 and 800×1333 (padded to 1336)",
+        for_each((SWIN_S[0], SWIN_S[2]), batches=(1,), sizes=((512, 512), (800, 1336)), dense=True),
         patient(45),
         parts=(cell((SWIN_S[0], SWIN_S[2]), 1, size=(512, 512), dense=True),),
     ),

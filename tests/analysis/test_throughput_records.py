@@ -164,7 +164,8 @@ def test_records_and_the_section_made_from_them(tiny, tmp_path, monkeypatch, cap
     command.main(["--suite", "deit,batch", "--out", str(tmp_path), "--threads", "1"])
     record = json.loads((tmp_path / "measured" / "deit" / "record.json").read_text())
     assert record["config"]["patience"]["rounds"] == 3 and record["config"]["threads"] == 1
-    assert "--suite deit,batch" in record["command"] and record["versions"]["torch"]
+    assert record["command"] == "python -m analysis.throughput --suite deit,batch --threads 1"
+    assert record["versions"]["torch"] and record["hardware"]
     assert len(record["config"]["notes"]) == 2 and "not this one" in record["config"]["notes"][0]
     rows = report.read(tmp_path, "deit")
     assert rows.model.tolist() == list(PAIR) and rows["rounds"].tolist() == [3, 3]
