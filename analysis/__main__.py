@@ -63,6 +63,17 @@ JOBS = [
         ("analysis/throughput", "results/throughput/measured", "results/paper"),
     ),
     Job(
+        "dense",
+        "detection and segmentation with STViT-R, trained on scenes",
+        (
+            "analysis/dense",
+            "results/dense/cells",
+            "results/dense/steps",
+            "results/dense/checkpoints",
+            "stvit",
+        ),
+    ),
+    Job(
         "diversity", "how diverse the tokens are that each method leaves", ("analysis/diversity.py", "stvit")
     ),
 ]

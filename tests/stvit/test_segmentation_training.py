@@ -130,8 +130,3 @@ def test_a_checkpoint_that_is_no_segmenter_says_so(tmp_path):
         CheckpointError, match="is none of a dense model.*stvit.load_checkpoint reads classifiers"
     ):
         stvit.dense.load(tmp_path)
-
-
-def test_the_function_dense_keeps_its_name():
-    plain = stvit.densify(timm.create_model("micro_stvit"))
-    assert type(plain).__name__ == "VisionTransformer" and stvit.dense.load is saved.load
