@@ -77,8 +77,8 @@ def heads(frame: pd.DataFrame) -> str:
         for part in ("whole", "backbone")
     )
     return (
-        f"Table 12 counts backbones alone. UperNet's head at 512 × 512 costs {small['head']:.0f} G multiply-adds: of the "
-        f"whole model STViT-R saves {whole} where it saves {backbone} of the backbone. "
+        f"Table 12 counts backbones alone. UperNet's head at 512 × 512 costs {small['head']:.0f} G multiply-adds: of "
+        f"the whole model STViT-R saves {whole} where it saves {backbone} of the backbone. "
         "Time at 512 × 512 and 800 × 1333 is measured by `python -m analysis.throughput --dense`."
     )
 
