@@ -2,7 +2,7 @@
 
     model = load_released_detector("cascade_mask_rcnn_stvit_r_swin_small.pth")
     found = model([image])           # (3, H, W) in [0, 1] → boxes, scores, labels from 1, masks
-    print(report("cascade_mask_rcnn_stvit_r_swin_small.pth"))
+    python -m stvit.convert.detector cascade_mask_rcnn_stvit_r_swin_small.pth     what was mapped, what differs
 
 Pyramid, proposals, box and mask heads agree in structure and are mapped tensor by tensor; whatever has no
 place is an error. What agrees in the weights and yet not to the last bit in what it computes is listed in
@@ -11,6 +11,7 @@ place is an error. What agrees in the weights and yet not to the last bit in wha
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -165,3 +166,22 @@ def report(path: str | Path) -> str:
     for title, rows in (("Agrees", AGREES), ("Differs", DIFFERENCES)):
         lines += ["", f"{title}:", *(f"  {part}: {theirs} — {here}" for part, theirs, here in rows)]
     return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m stvit.convert.detector",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help="a detector's file from the authors")
+    try:
+        print(report(parser.parse_args(argv).checkpoint))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
