@@ -142,15 +142,15 @@ class ClipEmbed(nn.Module):
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.frames, self.patch_size = frames, tuple(patch_size)
         self.grid_size = self.dynamic_feat_size(self.img_size)
-        patch = (frames, *self.patch_size)
-        self.proj = nn.Conv3d(in_chans, embed_dim, patch, patch, device=device, dtype=dtype)
+        self.patch = (frames, *self.patch_size)
+        self.proj = nn.Conv3d(in_chans, embed_dim, self.patch, self.patch, device=device, dtype=dtype)
         self.norm = norm_layer(embed_dim, device=device, dtype=dtype)
 
     def forward(self, clips: Tensor) -> Tensor:
         if clips.ndim != 5:
             raise ValueError(f"clips are (B, channels, frames, height, width), not {tuple(clips.shape)}")
         channels_last = clips.permute(0, 2, 3, 4, 1)  # (B, T, H, W, 3)
-        clips = pad(channels_last, whole(clips.shape[2:], self.proj.kernel_size)).permute(0, 4, 1, 2, 3)
+        clips = pad(channels_last, whole(clips.shape[2:], self.patch)).permute(0, 4, 1, 2, 3)
         return self.norm(self.proj(clips).permute(0, 2, 3, 4, 1).contiguous())  # (B, T', H', W', C)
 
     def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:

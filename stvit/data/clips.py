@@ -1,13 +1,16 @@
 """Clips of moving scenes that need no download: the class is the direction in which the marked object moves.
 
-    clips = Clips(SceneConfig(size=32), frames=8, split="train", count=1024)
+    clips = Clips(moving(32), frames=8, split="train", count=1024)
     images, labels = clips[0]     # (3, T, H, W) uint8; an index into MOTIONS
 
 Every object has a motion of its own, so that how much moves where says nothing about the marked one, and
-one frame says nothing at all: a model must compare frames, find the mark and follow it.
+one frame says nothing at all: a model must compare frames, find the mark and follow it. Objects are
+larger and fewer than in still scenes, which a short training learns to follow.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,8 +20,9 @@ from stvit.data.scenes import MOTIONS, SceneConfig, draw_clips, sized
 from stvit.data.sources import SceneSource, Share
 from stvit.data.store import address, keep
 
-FRAMES, CHUNK = 8, 128
+CHUNK = 128
 TRAIN, HELD_OUT = 16384, 4096  # how many clips there are unless another number is asked for
+MOVING = SceneConfig(min_radius=7.0, max_radius=12.0, min_objects=2, max_objects=3, outline=3.0)
 
 
 class Clips(torch.utils.data.Dataset):
@@ -69,6 +73,12 @@ def clip_source(config, share: Share) -> ClipSource:
     return ClipSource(train, held_out, config.batch_size, config.seed, share)
 
 
+def moving(size: int, seed: int = 0) -> SceneConfig:
+    """What scenes in motion are like, in pixels of images of this size."""
+    return sized(replace(MOVING, seed=seed), size)
+
+
 def open_clips(config, split: str, count: int) -> Clips:
-    scenes = sized(SceneConfig(seed=config.data_seed), config.image_size)
-    return Clips(scenes, config.clip_length, split, count, config.cache or None)
+    return Clips(
+        moving(config.image_size, config.data_seed), config.clip_length, split, count, config.cache or None
+    )

@@ -40,7 +40,8 @@ RECIPES: dict[str, dict] = {
         sched="cosine", warmup_epochs=2.5, warmup_lr=3e-7, min_lr=0.0, drop_path=0.1,
     ),
     "micro_video": dict(
-        model="micro_stvit_video_swin", image_size=32, clip_length=8, **{**SHORT, "train_images": 16384, "epochs": 2},
+        model="micro_stvit_video_swin", image_size=32, clip_length=8,
+        **{**SHORT, "train_images": 16384, "epochs": 1, "batch_size": 16, "lr": 0.01},
     ),
     "micro_swin": dict(model="micro_stvit_r_swin", image_size=64, **SHORT),
     # 240,000 steps of 16 images are 190 passes over ADE20K's 20,210 (Appendix, Table 12), the rest is Swin's:
@@ -55,12 +56,15 @@ RECIPES: dict[str, dict] = {
         **{**SHORT, "train_images": 8192, "eval_images": 1024, "epochs": 2, "batch_size": 16},
     ),
     # Swin's 3× schedule (Table 5): 36 passes over COCO, the rate falls after 27 and 33; 500 steps of warm-up;
-    # the shorter side drawn from 480 to 800, the longer at most 1333. Swin-B has drop_path 0.3
+    # the shorter side drawn from 480 to 800, the longer at most 1333; half of the images are cut before that.
+    # Swin-B has drop_path 0.3
     "cascade_mask_rcnn": dict(
         task="detect", model="stvit_r_swin_small_patch4_window7_224", epochs=36, batch_size=16,
         opt="adamw", lr=1e-4, weight_decay=0.05, sched="multistep", milestones="27,33", decay_rate=0.1,
         warmup_epochs=0.068, warmup_lr=1e-7, min_lr=0.0, drop_path=0.2,
-        model_args=dict(detector=dict(min_sizes=tuple(range(480, 801, 32)), max_size=1333)),
+        model_args=dict(
+            detector=dict(min_sizes=tuple(range(480, 801, 32)), max_size=1333, crops=(400, 500, 600))
+        ),
     ),
     "micro_detect": dict(
         task="detect", model="micro_stvit_r_swin", image_size=64,

@@ -7,16 +7,16 @@ import timm
 import torch
 
 import stvit
-from stvit.data.clips import Clips
+from stvit.data.clips import Clips, moving
 from stvit.data.frames import VideoError, fetch, random_frames, view_frames, write_video
-from stvit.data.scenes import MOTIONS, SceneConfig, draw_clips, sized
+from stvit.data.scenes import MOTIONS, draw_clips
 from stvit.data.sources import Share, open_source
 from stvit.data.videos import Sampling, class_names, read_list, spread_crops
 from stvit.evaluate import main, predict
 from stvit.train import train
 from stvit.training.config import TrainConfig
 
-SCENES = sized(SceneConfig(), 32)
+SCENES = moving(32)
 TINY = dict(embed_dim=8, depths=(1, 1, 3, 1), num_heads=(1, 1, 2, 2), base_depth=1)
 
 

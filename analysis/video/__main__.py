@@ -1,0 +1,80 @@
+"""``python -m analysis.video``: STViT on Video Swin, Table 6 and a training that a CPU can do.
+
+python -m analysis.video                  printed beside counted, and the trained models
+python -m analysis.video run              train what has no record yet; stop and repeat as you like
+python -m analysis.video draw --clip 7    semantic tokens over the frames of a test clip, as a strip and a GIF
+python -m analysis.video --report         results/video, the shipped models tested again
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from analysis import formats, style
+from analysis.results import RESULTS
+from analysis.video import cells, tables
+
+
+def run(args: argparse.Namespace) -> int:
+    for cell in cells.plan(tuple(range(args.seeds))):
+        if cells.record_of(cell):
+            continue
+        record = cells.run_cell(cell)
+        test, seconds = record["test"], record["seconds"]
+        print(
+            f"{cell.model}, seed {cell.seed}: {test['top1']:.2f} ± {test['half_width']:.2f} % of {test['clips']:,} "
+            f"clips, {seconds['training_cpu']:.0f} s of CPU to train",
+            flush=True,
+        )
+    return 0
+
+
+def draw(args: argparse.Namespace) -> int:
+    from analysis.video import report, tokens
+
+    subject, clip = report.open_semantic(args.checkpoint), report.test_clips([args.clip])
+    followed = tokens.follow(subject.model, clip.images[0])
+    title = report.title(followed, int(clip.labels[0]))
+    print(*style.save(tokens.strip([followed], [title], subject.label), args.out / "tokens"), sep="\n")
+    print(tokens.animate(followed, args.out / "tokens.gif"))
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.video",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--report", action="store_true", help="write results/video with its record")
+    parser.add_argument("--out", type=Path, help="folder for the report")
+    formats.add_arguments(parser)
+    actions = parser.add_subparsers(dest="action")
+    runner = actions.add_parser("run", help="train what has no record yet")
+    runner.add_argument(
+        "--seeds", type=int, default=len(cells.SEEDS), help=f"seeds a model ({len(cells.SEEDS)})"
+    )
+    runner.set_defaults(do=run)
+    drawer = actions.add_parser("draw", help="semantic tokens over the frames of a test clip")
+    drawer.add_argument("--clip", type=int, default=0, help="its number (0)")
+    drawer.add_argument(
+        "--checkpoint", default=cells.SEMANTIC, help=f"shipped name or path ({cells.SEMANTIC})"
+    )
+    drawer.add_argument("--out", type=Path, default=Path("pictures"), help="folder (pictures)")
+    drawer.set_defaults(do=draw)
+    args = parser.parse_args(argv)
+    if args.action:
+        return args.do(args)
+    if args.report:
+        from analysis.video import report
+
+        return report.write(args.out or RESULTS / "video")
+    printed, trained = tables.printed(), tables.trained()
+    if not formats.emit(printed, args):
+        print(f"{formats.render(printed)}\n\n{formats.render(trained)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

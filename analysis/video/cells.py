@@ -1,0 +1,153 @@
+"""One cell: a micro video model trained from one seed on moving scenes, tested, and its record.
+
+A finished cell has a record under the hash of all that decides its outcome, and is never trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from analysis.formats import dump
+from analysis.results import RESULTS, ROOT, digest, environment
+
+CELLS, CHECKPOINTS = RESULTS / "video" / "cells", RESULTS / "checkpoints"
+SCRATCH, CACHE = ROOT / ".cache" / "video", ROOT / ".cache" / "clips"
+SEEDS, SHIPPED_SEED = (0, 1, 2), 0
+TEST_CLIPS, CHECK_CLIPS = 8192, 512
+TRAINING = dict(
+    recipe="micro_video", data="clips", image_size=32, clip_length=8, train_images=4096, eval_images=512, epochs=1,
+    log_every=32, threads=1, device="cpu",
+)  # fmt: skip
+MODELS = {"micro_video_swin": "Video Swin", "micro_stvit_video_swin": "STViT on Video Swin"}
+DENSE, SEMANTIC = MODELS
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model from one seed; seeds pair models: the same clips in the same order."""
+
+    model: str
+    seed: int
+
+    def config(self, **changes):
+        from stvit.training.config import TrainConfig
+
+        return TrainConfig.of(**{**TRAINING, "model": self.model, "seed": self.seed, **changes})
+
+    def content(self) -> dict:
+        """What decides the outcome: the training, the clips, the test."""
+        from stvit.data.clips import MOVING
+        from stvit.data.store import DRAWING
+
+        return {
+            "training": self.config().chosen(),
+            "scenes": {"drawing": DRAWING, **asdict(MOVING)},
+            "test_clips": TEST_CLIPS,
+        }
+
+    @property
+    def address(self) -> str:
+        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def plan(seeds=SEEDS) -> list[Cell]:
+    return [Cell(model, seed) for seed in seeds for model in MODELS]
+
+
+def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
+    path = folder / f"{cell.address}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH, shelf: Path = CHECKPOINTS) -> dict:
+    """Train (or go on training) and test one cell, write its record, and ship the first seed's model."""
+    import torch
+
+    from stvit.checkpoints import load_checkpoint
+    from stvit.train import train
+    from stvit.training import journal
+
+    done = record_of(cell, folder)
+    if done:
+        return done
+    torch.set_num_threads(1)
+    begun, cpu = time.perf_counter(), time.process_time()
+    out = scratch / cell.address
+    train(cell.config(out=str(out), cache=str(CACHE)))
+    trained, trained_cpu = time.perf_counter(), time.process_time()
+    model = load_checkpoint(out / "model").eval()
+    steps = [line for line in journal.read(out / journal.LOG) if "step" in line]
+    record = {
+        "address": cell.address,
+        "model": cell.model,
+        "seed": cell.seed,
+        **cell.content(),
+        "curve": [[line["step"], round(line["loss"], 4)] for line in steps],
+        "test": test(model),
+        "multiply_adds": multiply_adds(cell.model),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": {"training": round(trained - begun, 1), "training_cpu": round(trained_cpu - cpu, 1), "threads": 1},
+        **environment("cpu"),
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{cell.address}-{os.getpid()}"
+    dump(record, part)
+    os.replace(part, folder / f"{cell.address}.json")
+    if cell.seed == SHIPPED_SEED:
+        ship(cell, record, out / "model", shelf)
+    return record
+
+
+def ship(cell: Cell, record: dict, trained: Path, shelf: Path = CHECKPOINTS) -> Path:
+    """The trained model as a folder that ``stvit.load_checkpoint`` reads, with the cell's record."""
+    target = shelf / cell.model
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(trained, target)
+    dump({**record, "weights": digest(target / "model.safetensors")}, target / "record.json")
+    return target
+
+
+def test(model, clips: int = TEST_CLIPS) -> dict:
+    """Right answers on the first test clips, and how often each motion is told as each."""
+    import torch
+
+    from stvit.data.clips import Clips, moving
+    from stvit.data.scenes import MOTIONS
+    from stvit.data.sources import scene_batches
+    from stvit.evaluate import half_width
+
+    size, frames = TRAINING["image_size"], TRAINING["clip_length"]
+    held = Clips(moving(size), frames, "test", clips, str(CACHE))
+    with torch.inference_mode():
+        told = torch.cat([model(x).argmax(1) for x, _ in scene_batches(held)])
+    right = told == held.labels
+    confusion = torch.zeros(len(MOTIONS), len(MOTIONS), dtype=torch.long)
+    confusion.index_put_((held.labels, told), torch.ones_like(told), accumulate=True)
+    top1 = 100 * int(right.sum()) / clips
+    return {
+        "clips": clips,
+        "right": int(right.sum()),
+        "top1": round(top1, 4),
+        "half_width": round(half_width(top1, clips), 4),
+        "first": {"clips": min(CHECK_CLIPS, clips), "right": int(right[:CHECK_CLIPS].sum())},
+        "confusion": confusion.tolist(),
+    }
+
+
+def multiply_adds(name: str, shape: tuple[int, ...] | None = None) -> int:
+    import timm
+    import torch
+
+    import stvit  # noqa: F401  registers its models
+    from analysis.complexity.counting import count
+
+    with torch.device("meta"):
+        model = timm.create_model(name).eval()
+    return int(count(model, shape or (1, *model.pretrained_cfg["input_size"])).total)

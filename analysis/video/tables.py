@@ -1,0 +1,109 @@
+"""The tables, from the printed cells, the closed forms and the records of finished cells alone."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from analysis.results import RESULTS
+from analysis.video.cells import CELLS, DENSE, MODELS, SEEDS, Cell, record_of
+
+PRINTED = RESULTS / "paper" / "stvit_table6.csv"
+SETTINGS = {"VideoSwin": "32x224x224", "STViT": "32x224x224, M=9"}
+
+
+def printed() -> pd.DataFrame:
+    """Table 6: FLOPs printed and in closed form, and what else is printed there."""
+    from analysis.complexity.readings import readings, rounded
+
+    table = pd.read_csv(PRINTED, dtype={"gflops": str})
+    known, lines = readings(), []
+    for row in table.itertuples():
+        reading = known["STViT", "6", row.model, SETTINGS[row.model.split("-")[0]]]
+        flops = reading.cost().total
+        lines.append(
+            {
+                "model": row.model,
+                "gflops_printed": row.gflops,
+                "gflops": flops / 1e9,
+                "at_the_printed_digit": rounded(flops, row.gflops) == row.gflops,
+                "top1_printed": row.top1,
+                "frames_per_second_printed": row.frames_per_second,
+            }
+        )
+    frame = pd.DataFrame(lines)
+    base = frame.gflops.where(frame.model.str.startswith("VideoSwin")).ffill()
+    return frame.assign(saved_percent=100 * (1 - frame.gflops / base))
+
+
+def results_of(model: str, folder=CELLS) -> dict[int, dict]:
+    """The records of a model that exist, by seed."""
+    found = {seed: record_of(Cell(model, seed), folder) for seed in SEEDS}
+    return {seed: record for seed, record in found.items() if record}
+
+
+def trained(folder=CELLS) -> pd.DataFrame:
+    """A row a model: mean and spread over seeds, and the difference to the dense one, paired by seed."""
+    base = {seed: record["test"]["top1"] for seed, record in results_of(DENSE, folder).items()}
+    lines, cost = [], None
+    for model, name in MODELS.items():
+        records = results_of(model, folder)
+        own = {seed: record["test"]["top1"] for seed, record in records.items()}
+        mean, sd, _ = spread(list(own.values()))
+        paired = [own[seed] - base[seed] for seed in own if seed in base] if model != DENSE else []
+        difference, _, half = spread(paired)
+        flops = next((record["multiply_adds"] for record in records.values()), None)
+        cost = cost or flops
+        lines.append(
+            {
+                "model": name,
+                "seeds": len(own),
+                "top1": mean,
+                "sd": sd,
+                "lowest": min(own.values(), default=None),
+                "highest": max(own.values(), default=None),
+                "difference": difference,
+                "half_width": half,
+                "clips": next((record["test"]["clips"] for record in records.values()), None),
+                "mflops": flops and flops / 1e6,
+                "saved_percent": flops and 100 * (1 - flops / cost),
+                "cpu_seconds": spread([r["seconds"]["training_cpu"] for r in records.values()])[0],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def by_motion(folder=CELLS) -> pd.DataFrame:
+    """Top-1 by the motion that the marked object has, over all seeds of a model."""
+    from stvit.data.scenes import MOTIONS
+
+    lines = []
+    for model, name in MODELS.items():
+        records = list(results_of(model, folder).values())
+        for number, motion in enumerate(MOTIONS):
+            rows = [record["test"]["confusion"][number] for record in records]
+            count = sum(map(sum, rows))
+            right = sum(row[number] for row in rows)
+            lines.append(
+                {
+                    "model": name,
+                    "motion": motion,
+                    "clips": count,
+                    "top1": 100 * right / count if count else None,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def spread(values: list[float]) -> tuple[float | None, float | None, float | None]:
+    """Mean, standard deviation, and half the width of Student's 95 % interval, where there are enough values."""
+    if not values:
+        return None, None, None
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, None, None
+    from scipy.stats import t
+
+    sd = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, sd, float(t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
