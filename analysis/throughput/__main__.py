@@ -216,13 +216,15 @@ def write_report(args: argparse.Namespace, argv: list[str] | None) -> None:
 def keep(name: str, suite: Suite, args: argparse.Namespace, argv: list[str] | None) -> None:
     """Measure, write the record, and derive the section again."""
     from analysis.throughput import report
+    from analysis.throughput.printed import beside
 
     folder = args.out or report.FOLDER
     suite = suite._replace(patience=patience(args, suite.patience))
     warn_if_busy()
     print(f"{name}: {suite.about} ...", flush=True)
     path = report.record(name, suite, command_line(argv), args.threads or 2, args.workers, folder)
-    print(f"{name}: {path}\n{formats.render(report.compact(report.read(folder, name).to_dict('records')))}\n")
+    rows = beside(report.read(folder, name).to_dict("records"))
+    print(f"{name}: {path}\n{formats.render(report.compact(rows))}\n")
     report.derive(folder)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from analysis import style
 from analysis.throughput.breakeven import AXES, extent
+from analysis.throughput.roofline import PARTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,4 +72,28 @@ def sweep(frame: pd.DataFrame):
             ax.set_xticks(x, [f"{value:.0f}" for value in x], minor=False)
             ax.set(xlabel=AXIS[axis], ylabel=f"times as fast as {base.split('_patch')[0]}")
             ax.legend(fontsize=5)
+    return fig
+
+
+def parts(frame: pd.DataFrame):
+    """A panel for each model: a bar for each part's time, a mark at its roofline."""
+    frame = frame[frame.part != "all"]
+    names = list(dict.fromkeys(frame.part))
+    names.sort(key=PARTS.index, reverse=True)
+    models = list(dict.fromkeys(frame.model))
+    with style.house_style():
+        height = 0.7 + 0.2 * len(names)
+        fig, axes = style.figure(
+            style.PAGE, height, columns=len(models), squeeze=False, sharex=True, sharey=True
+        )
+        for ax, model in zip(axes[0], models, strict=True):
+            rows = frame[frame.model == model]
+            y = [names.index(part) for part in rows.part]
+            ax.barh(y, rows.milliseconds, height=0.6, color=colour(model))
+            ax.plot(
+                rows.roofline_milliseconds, y, "|", color=style.PREDICTED, markersize=9, markeredgewidth=2
+            )
+            ax.set_yticks(range(len(names)), names)
+            ax.set_title(model.split("_patch")[0], fontsize=7)
+            ax.set_xlabel("milliseconds")
     return fig

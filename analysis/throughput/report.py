@@ -139,6 +139,15 @@ def section(r: Report, folder: Path, name: str, one: dict) -> None:
     ):
         if (folder / "measured" / name / f"{table}.csv").exists():
             r.table(f"{name}_{table}", read(folder, name, table), caption)
+    if (folder / "measured" / name / "parts.csv").exists():
+        from analysis.throughput import figures
+
+        r.figure(
+            f"{name}_times",
+            figures.parts(read(folder, name, "parts")),
+            "Milliseconds of an image in each part; |: what its FLOPs would take at the first model's rate.",
+            alt="Bars for the time of each part of each model, with a mark at the roofline",
+        )
 
 
 def pictures(r: Report, frames: dict[str, pd.DataFrame]) -> None:
