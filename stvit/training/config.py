@@ -33,9 +33,10 @@ class TrainConfig:
     data: str = option(
         "scenes",
         "scenes, clips (moving scenes), a folder with train/ and validation/, kinetics:FOLDER (videos with "
-        "train.csv and validation.csv), or a source of timm's (hfds/…, wds/…)",
+        "train.csv and validation.csv), or a source of timm's (hfds/…, wds/…); to segment scenes or a folder in "
+        "ADE20K's layout, to detect scenes or one in COCO's",
     )
-    image_size: int = option(224, "height and width of the images")
+    image_size: int = option(224, "height and width of the images; of the crop in segmentation")
     train_images: int = option(0, "use this many training images (0: all; scenes: 32768)")
     eval_images: int = option(0, "use this many images to evaluate (0: all; scenes: 4096)")
     data_seed: int = option(0, "which scenes; not the order, which follows from seed")

@@ -103,6 +103,15 @@ def test_transformers_find_the_backbone_and_what_it_was_given():
     assert model.eval()(torch.randn(1, 3, 64, 64)).logits.shape == (1, 4, 64, 64)
 
 
+def test_transformers_save_and_load_the_whole_model(tmp_path):
+    model = micro(units=[[4, 2, 5, 1]]).eval()
+    model.save_pretrained(tmp_path)
+    again = UperNetForSemanticSegmentation.from_pretrained(tmp_path).eval()
+    assert len(again.backbone._backbone.model.layers[2].units) == 1
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(again(images).logits, model(images).logits)
+
+
 def test_the_loss_is_that_of_both_heads_on_labelled_pixels():
     model, (images, classes) = micro(), batch(images=2)
     model.eval()

@@ -10,6 +10,9 @@ depth and dumbbell units would silently be the defaults, and passes on channels-
 
 from __future__ import annotations
 
+import timm
+import torch
+
 import stvit  # registers the models with timm
 from stvit.dense.extra import require
 
@@ -50,12 +53,25 @@ class Backbone(TimmBackbone):
 
     config_class = BackboneConfig
     config: BackboneConfig
+    _without_memory = False
 
     def __init__(self, config: BackboneConfig, **kwargs):
-        given = {"feature_cls": "getter", **(config.backbone_args or {}), **kwargs}
-        super().__init__(config, **given)  # the getter turns channels-last maps around
+        self._given = {"feature_cls": "getter", **(config.backbone_args or {}), **kwargs}
+        super().__init__(config, **self._given)  # the getter turns channels-last maps around
         norms = [LayerNorm2d(channels) for channels in self.channels] if config.output_norms else []
         self.output_norms = nn.ModuleList(norms)
+        self._without_memory = next(self._backbone.parameters()).is_meta
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """``from_pretrained`` builds without memory: tables that no file has are then made again."""
+        super()._init_weights(module)
+        if module is self._backbone and self._without_memory:
+            given = dict(self._given, features_only=True, out_indices=self.out_indices)
+            fresh = dict(timm.create_model(self.config.backbone, **given).named_buffers())
+            for name, buffer in module.named_buffers():
+                if name not in module.state_dict():
+                    buffer.copy_(fresh[name])
 
     def forward(self, pixel_values: Tensor, **kwargs) -> BackboneOutput | tuple[Tensor, ...]:
         output = super().forward(pixel_values, **kwargs)
