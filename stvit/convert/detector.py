@@ -56,7 +56,6 @@ DIFFERENCES = (
     ("resizing", "8-bit image by OpenCV, rounded", "normalised image by torch, not rounded"),
     ("deltas of sides", "cut at ±log(1000/16)", "cut at +log(1000/16) alone: differs for boxes shrunk 62 times"),
     ("matching of anchors (training)", "best anchor of an object if its IoU is 0.3 or more", "at any IoU"),
-    ("augmentation (training)", "multi-scale, or crop and multi-scale, by chance", "multi-scale"),
 )  # fmt: skip
 
 

@@ -1,6 +1,10 @@
 """Detection by the common loop: scenes and COCO's layout, runs that resume, flips, sizes by chance."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,13 +15,14 @@ from stvit.data.coco import CocoFolder, write_coco
 from stvit.data.objects import SceneObjects
 from stvit.data.scenes import CLASSES, SceneConfig, sized
 from stvit.data.sources import Share
-from stvit.dense.detection.source import detection_source, mirror
+from stvit.dense.detection.source import crop, detection_source, mirror, part_of
 from stvit.dense.detection.task import Detect
 from stvit.train import Trainer, train
 from stvit.training import journal
 from stvit.training.config import TrainConfig
 from stvit.training.recipes import RECIPES
 
+ROOT = Path(__file__).resolve().parents[2]
 BACKBONE = dict(depths=(1, 1, 2, 1), embed_dim=8, num_heads=(1, 1, 2, 2), units=[[0, 1, 0, 1]])
 HEADS = dict(
     channels=8, box_width=8, box_hidden=16, mask_width=8, samples=8, proposals_train=24, proposals_test=8
@@ -123,12 +128,65 @@ def test_a_mirrored_image_has_mirrored_boxes_and_masks():
     assert again.equal(image) and all(twice[name].equal(target[name]) for name in target)
 
 
+def test_a_part_of_an_image_has_its_part_of_boxes_and_masks():
+    """Crops fill the picture at sides of 16 pixels, since 384 pixels are more than there are."""
+    image, target = SceneObjects(sized(SceneConfig(), 48), "train", 1)[0]
+    target["image_id"] = torch.tensor(7)
+    whole, same = crop(image, target, (48,), 0.0, 0.5, 0.5, 0.9, 0.9)
+    assert whole.equal(image) and all(same[name].equal(target[name]) for name in target)
+    part, found = crop(
+        image, target, (1200,), 0.0, 0.5, 0.25, 0.5, 1 - 1e-6
+    )  # 25 times as large: 492 and 438
+    height, width = round(492 / 25), round(438 / 25)
+    assert part.shape == (3, height, width) and part.equal(
+        image[:, (49 - height) // 2 : (49 - height) // 2 + height, 48 - width :]
+    )
+    assert 0 < len(found["boxes"]) <= len(target["boxes"]) and int(found["image_id"]) == 7
+    assert {len(found[name]) for name in ("boxes", "labels", "masks", "area")} == {len(found["boxes"])}
+    for (x0, y0, x1, y1), mask in zip(found["boxes"].int().tolist(), found["masks"], strict=True):
+        assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height and mask.any()
+        assert mask[y0:y1, x0:x1].sum() == mask.sum()  # nothing outside the box
+    nobody = {name: value[:0] if value.ndim else value for name, value in target.items()}
+    assert crop(image, nobody, (1200,), 0, 0, 0, 0, 0)[1]["boxes"].shape == (0, 4)
+
+
+def test_sizes_of_parts():
+    assert [part_of(800, 0.5, chance) for chance in (0.0, 1.0)] == [768, 800]  # 384 to 400 of its 400
+    assert [part_of(2000, 0.5, chance) for chance in (0.0, 1.0)] == [768, 1200]  # 384 to 600 of its 1000
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_score_every_image_once(tmp_path):
+    config = small(tmp_path)
+    words = [
+        w for name in (*SMALL, "out") for w in (f"--{name.replace('_', '-')}", text(getattr(config, name)))
+    ]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*launcher, "-m", "stvit.train", *words],
+        cwd=ROOT, check=True, capture_output=True, timeout=480, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    (line,) = [
+        line for line in journal.read(tmp_path / journal.LOG) if line.get("epoch") == 1 and "ap" in line
+    ]
+    assert line["images"] == 4
+    model = stvit.dense.load(tmp_path / "model").eval()
+    source = detection_source(config)
+    alone = Detect().evaluate(model, source, torch.device("cpu"))
+    assert alone["objects"] == line["objects"] and alone["ap"] == pytest.approx(line["ap"], abs=1e-3)
+
+
+def text(value) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
 def test_the_paper_recipe_is_multi_scale_and_falls_twice():
     recipe = RECIPES["cascade_mask_rcnn"]
     config = TrainConfig.of(task="detect", data="coco", model_args=dict(units=[[6, 2, 9, 1]]))
     assert config.recipe == "cascade_mask_rcnn" and config.epochs == 36 and config.milestones == "27,33"
     assert config.model_args["detector"] == recipe["model_args"]["detector"]  # beside the units
     sizes = recipe["model_args"]["detector"]["min_sizes"]
+    assert recipe["model_args"]["detector"]["crops"] == (400, 500, 600)
     assert (sizes[0], sizes[-1], recipe["model_args"]["detector"]["max_size"]) == (480, 800, 1333)
 
 

@@ -36,6 +36,8 @@ class DetectorConfig:
     sampling: points a side that a cell of a proposal's map averages (0: as many as map pixels fall into it)
     min_sizes, max_size: the shorter side of a training image, one drawn at random (the last one is used for
         evaluation), and what the longer side may not exceed
+    crops: half of the training images are cut first to what would be 384 to 600 pixels a side if the shorter
+        side were one of these; none: no cuts
     mask_weight, box_weight: weights of the mask loss and of the GIoU loss
     """
 
@@ -67,6 +69,7 @@ class DetectorConfig:
     min_sizes: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
     max_size: int = 1333
     size_divisible: int = 32
+    crops: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("channels", "samples", "box_size", "mask_size", "size_divisible", "detections"):

@@ -9,6 +9,7 @@ from torch import nn
 
 from stvit.checkpoints import fill
 from stvit.data.sources import Share
+from stvit.dense.detection.config import DetectorConfig
 from stvit.dense.detection.evaluate import evaluate
 from stvit.dense.detection.model import CascadeMaskRCNN, create_detector
 from stvit.dense.detection.source import DetectionSource, detection_source
@@ -27,16 +28,14 @@ class Detect:
     headline = "ap"
 
     def open_source(self, config: TrainConfig, share: Share) -> DetectionSource:
-        return detection_source(config, share)
+        return detection_source(config, share, DetectorConfig.of(**options_of(config)).crops)
 
     def build_model(self, config: TrainConfig, source: DetectionSource) -> CascadeMaskRCNN:
-        args = dict(config.model_args)
-        options = {"preset": "micro" if config.model.startswith("micro") else "swin"}
-        options |= args.pop("detector", {})
+        args = {name: value for name, value in config.model_args.items() if name != "detector"}
         if config.drop_path:
             args["drop_path_rate"] = config.drop_path
         torch.manual_seed(config.seed)
-        model = create_detector(config.model, len(source.class_names), args, **options)
+        model = create_detector(config.model, len(source.class_names), args, **options_of(config))
         if config.init:
             start_from(model, config.init)
         return model
@@ -49,6 +48,11 @@ class Detect:
 
     def export(self, model: nn.Module, folder: Path, record: dict) -> None:
         save(model, folder, record)
+
+
+def options_of(config: TrainConfig) -> dict:
+    preset = "micro" if config.model.startswith("micro") else "swin"
+    return {"preset": preset, **config.model_args.get("detector", {})}
 
 
 def start_from(model: CascadeMaskRCNN, source: str) -> None:
