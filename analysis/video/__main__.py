@@ -17,7 +17,7 @@ from analysis.video import cells, tables
 
 
 def run(args: argparse.Namespace) -> int:
-    for cell in cells.plan(tuple(range(args.seeds))):
+    for cell in cells.plan(tuple(range(args.seeds)), args.models):
         if cells.record_of(cell):
             continue
         record = cells.run_cell(cell)
@@ -54,6 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     runner = actions.add_parser("run", help="train what has no record yet")
     runner.add_argument(
         "--seeds", type=int, default=len(cells.SEEDS), help=f"seeds a model ({len(cells.SEEDS)})"
+    )
+    runner.add_argument(
+        "--models",
+        nargs="+",
+        choices=tuple(cells.MODELS),
+        default=tuple(cells.MODELS),
+        help="these alone (both)",
     )
     runner.set_defaults(do=run)
     drawer = actions.add_parser("draw", help="semantic tokens over the frames of a test clip")

@@ -19,7 +19,7 @@ from analysis.results import RESULTS, ROOT, digest, environment
 CELLS, CHECKPOINTS = RESULTS / "video" / "cells", RESULTS / "checkpoints"
 SCRATCH, CACHE = ROOT / ".cache" / "video", ROOT / ".cache" / "clips"
 SEEDS, SHIPPED_SEED = (0, 1, 2), 0
-TEST_CLIPS, CHECK_CLIPS = 8192, 512
+TEST_CLIPS, CHECK_CLIPS = 4096, 512
 TRAINING = dict(
     recipe="micro_video", data="clips", image_size=32, clip_length=8, train_images=4096, eval_images=512, epochs=1,
     log_every=32, threads=1, device="cpu",
@@ -56,8 +56,8 @@ class Cell:
         return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def plan(seeds=SEEDS) -> list[Cell]:
-    return [Cell(model, seed) for seed in seeds for model in MODELS]
+def plan(seeds=SEEDS, models=tuple(MODELS)) -> list[Cell]:
+    return [Cell(model, seed) for seed in seeds for model in models]
 
 
 def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:

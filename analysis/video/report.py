@@ -150,8 +150,8 @@ def introduction(frame: pd.DataFrame) -> str:
 def setting() -> str:
     t = TRAINING
     return (
-        f"Clips are {t['clip_length']} frames of {t['image_size']} × {t['image_size']} pixels of moving scenes: two "
-        "or three objects, each still or moving right, down, left or up on its own; the class is the motion of the "
+        f"Clips are {t['clip_length']} frames of {t['image_size']} × {t['image_size']} pixels of moving scenes: three "
+        "to five objects, each still or moving right, down, left or up on its own; the class is the motion of the "
         "outlined one. No single frame tells it. "
         f"Both models see {t['train_images']:,} clips once, in the same order for a seed, on one CPU thread, and are "
         f"tested on {TEST_CLIPS:,} others. Stage 3 has 4 × 4 patches a frame, of which 4 semantic tokens remain."

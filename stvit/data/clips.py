@@ -22,7 +22,7 @@ from stvit.data.store import address, keep
 
 CHUNK = 128
 TRAIN, HELD_OUT = 16384, 4096  # how many clips there are unless another number is asked for
-MOVING = SceneConfig(min_radius=7.0, max_radius=12.0, min_objects=2, max_objects=3, outline=3.0)
+MOVING = SceneConfig(min_radius=5.0, max_radius=10.0, min_objects=3, max_objects=5, outline=2.4)
 
 
 class Clips(torch.utils.data.Dataset):
