@@ -70,6 +70,8 @@ JOBS = [
             "results/dense/cells",
             "results/dense/steps",
             "results/dense/checkpoints",
+            "results/complexity/cells.csv",
+            "results/paper",
             "stvit",
         ),
     ),

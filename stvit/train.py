@@ -31,7 +31,7 @@ from stvit.reduce import keep_rate_at
 from stvit.training import build, state
 from stvit.training.config import TrainConfig, from_command_line
 from stvit.training.journal import Journal
-from stvit.training.tasks import LABELS, create_task
+from stvit.training.tasks import LABELS, check_options, create_task
 
 BAD = "not_finite.pt"
 
@@ -50,6 +50,7 @@ class Trainer:
         self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
         self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
         self.rank = self.accelerator.process_index
+        check_options(config)
         self.out.mkdir(parents=True, exist_ok=True)
         saved = state.read(self.out, config)  # what does not fit stops the run before the data is read
 

@@ -1,6 +1,6 @@
 """What is trained for: a task names its batches, its model, its loss and its scores; the loop is the same.
 
-    task = create_task(config)                          # config.task: classify, segment or detect
+    task = create_task(config.task)                     # classify, segment or detect
     source = task.open_source(config, share)            # .steps, .class_names, .train(epoch), .evaluate()
     model = task.build_model(config, source)
     loss = task.criterion(config, source, model, device)(model, images, targets)
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from stvit.training.recipes import DENSE
+
 if TYPE_CHECKING:
     from stvit.data.sources import Share
     from stvit.training.config import TrainConfig
@@ -31,6 +33,10 @@ TASKS = {
     "detect": "stvit.dense.detection.task:Detect",
 }
 LABELS = {"top1": "top-1", "miou": "mIoU", "ap": "AP"}  # how people write a headline
+
+CLASSIFICATION_ALONE = (
+    "smoothing", "mixup", "cutmix", "auto_augment", "reprob", "distill_from", "keep_rate",
+)  # fmt: skip
 
 Loss = Callable[[Callable, Any, Any], Tensor]  # of (forward, images, targets)
 
@@ -75,3 +81,12 @@ def create_task(name: str) -> Task:
         raise ValueError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
     module, attribute = TASKS[name].split(":")
     return getattr(import_module(module), attribute)()
+
+
+def check_options(config: TrainConfig) -> None:
+    """ValueError where an option would silently do nothing."""
+    idle = [name for name in CLASSIFICATION_ALONE if config.task in DENSE and getattr(config, name)]
+    if idle:
+        raise ValueError(
+            f"--{idle[0].replace('_', '-')} is for classification, --task {config.task} has no use for it; leave it out"
+        )

@@ -37,11 +37,15 @@ def batch(classes: int = 5, size: tuple[int, int] = (64, 64), images: int = 1):
 # The model
 
 
-@pytest.mark.parametrize("size", [(64, 64), (70, 93)])
 @pytest.mark.parametrize(
-    "args", [{}, dict(reuse=True), dict(units=[[4, 2, 5, 1]])], ids=["two units", "reused tokens", "one unit"]
+    ("args", "size"),
+    [
+        (dict(depths=(1, 1, 8, 1), units=[[1, 1, 1, 1]] * 2), (64, 64)),
+        (dict(depths=(1, 1, 6, 1), units=[[1, 2, 2, 1]]), (70, 93)),
+        (dict(depths=(1, 1, 8, 1), units=[[1, 1, 1, 1]] * 2, reuse=True), (64, 48)),
+    ],
 )
-def test_every_parameter_learns_from_one_image(size, args):
+def test_every_parameter_learns_from_one_image(args, size):
     model = micro(**args).train()
     images, classes = batch(size=size)
     loss(model, images, classes).backward()

@@ -127,6 +127,13 @@ def test_an_unknown_task_is_refused_by_name(tmp_path):
         Trainer(TrainConfig.of(**SMALL, task="paint", out=str(tmp_path)))
 
 
+@pytest.mark.parametrize("option", [dict(mixup=0.8), dict(keep_rate=0.7), dict(distill_from="timm:resnet18")])
+def test_options_that_a_dense_task_has_no_use_for_are_refused(tmp_path, option):
+    name = next(iter(option)).replace("_", "-")
+    with pytest.raises(ValueError, match=f"--{name} is for classification, --task segment has no use for it"):
+        Trainer(TrainConfig.of(task="segment", out=str(tmp_path), **option))
+
+
 def test_poly_and_multistep_schedules_reach_what_they_should():
     from stvit.training.build import build_schedule
 
