@@ -27,26 +27,45 @@ Trick = Callable[[nn.Module], None]
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weights lie as oneDNN's kernels read them; ``act`` is "none" or "gelu"."""
+    """A linear layer whose weights lie as oneDNN's kernels read them; ``act`` is "none" or "gelu".
+
+    Rows are packed when they are first asked for; when all are, the weights as they were are let go.
+    """
 
     def __init__(self, layer: nn.Linear, act: str = "none"):
         super().__init__()
         self.in_features, self.out_features, self.act = layer.in_features, layer.out_features, act
-        self.weight, self.bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+        self.dtype, self.weight = layer.weight.dtype, layer.weight.detach()
+        self.bias = None if layer.bias is None else layer.bias.detach()
         self.packed: dict[tuple[int, int], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rows(x, 0, self.out_features)
 
     def rows(self, x: Tensor, first: int, last: int) -> Tensor:
-        """x through the rows first … last−1, which are packed when they are first asked for."""
-        if (first, last) not in self.packed:
-            weight = self.weight[first:last].contiguous()
-            self.packed[first, last] = torch.ops.mkldnn._reorder_linear_weight(weight)
-        bias = None if self.bias is None else self.bias[first:last]
+        """x through the rows first … last−1 alone."""
+        rows = first, last
+        if rows not in self.packed and self.weight is not None:
+            self.pack(rows)
+        if rows in self.packed:
+            return self.product(x, rows)
+        whole = (0, self.out_features)
+        parts = [whole] if whole in self.packed else sorted(self.packed)
+        return torch.cat([self.product(x, part) for part in parts], dim=-1)[..., first:last]
+
+    def pack(self, rows: tuple[int, int]) -> None:
+        weight = self.weight[slice(*rows)].contiguous()
+        self.packed[rows] = torch.ops.mkldnn._reorder_linear_weight(weight)
+        parts = sorted(self.packed)
+        ends = [0, *(last for _, last in parts)]
+        if rows == (0, self.out_features) or [*(first for first, _ in parts), self.out_features] == ends:
+            self.weight = None
+
+    def product(self, x: Tensor, rows: tuple[int, int]) -> Tensor:
+        bias = None if self.bias is None else self.bias[slice(*rows)]
         approximate = "none" if self.act == "gelu" else ""
         return torch.ops.mkldnn._linear_pointwise(
-            x.to(self.weight.dtype), self.packed[first, last], bias, self.act, [], approximate
+            x.to(self.dtype), self.packed[rows], bias, self.act, [], approximate
         )
 
     def extra_repr(self) -> str:

@@ -86,12 +86,25 @@ def test_the_model_stays_as_it_was():
 
 def test_rows_of_a_packed_layer_are_those_of_the_layer():
     layer, x = nn.Linear(12, 30), torch.randn(2, 5, 12)
-    packed = PackedLinear(layer)
-    torch.testing.assert_close(packed.rows(x, 10, 30), layer(x)[..., 10:], atol=1e-6, rtol=0)
-    torch.testing.assert_close(packed(x), layer(x), atol=1e-6, rtol=0)
-    assert set(packed.packed) == {(10, 30), (0, 30)}  # each once
-    gelu = PackedLinear(nn.Linear(12, 30, bias=False), "gelu")
-    torch.testing.assert_close(gelu(x), nn.functional.gelu(x @ gelu.weight.T), atol=1e-6, rtol=0)
+    packed, expected = PackedLinear(layer), layer(x).detach()
+
+    def check(first, last):
+        torch.testing.assert_close(packed.rows(x, first, last), expected[..., first:last], atol=1e-6, rtol=0)
+
+    check(10, 30)
+    assert packed.weight is not None
+    check(0, 10)
+    assert packed.weight is None and set(packed.packed) == {(0, 10), (10, 30)}  # the weights lie there once
+    check(0, 30), check(5, 20), check(0, 10)
+    assert set(packed.packed) == {(0, 10), (10, 30)}
+
+
+def test_a_whole_packed_layer_keeps_its_weights_once():
+    layer, x = nn.Linear(12, 30, bias=False), torch.randn(2, 5, 12)
+    packed = PackedLinear(layer, "gelu")
+    torch.testing.assert_close(packed(x), nn.functional.gelu(layer(x)).detach(), atol=1e-6, rtol=0)
+    assert packed.weight is None and set(packed.packed) == {(0, 30)}
+    torch.testing.assert_close(packed.rows(x, 3, 9), packed(x)[..., 3:9])
 
 
 def test_tanh_gelu_is_not_taken_for_the_exact_one():
