@@ -23,7 +23,7 @@ def images(size: tuple[int, int] = (64, 64), batch: int = 2) -> Tensor:
 
 
 def test_registered():
-    assert timm.list_models("micro*swin") == sorted(FAMILY)
+    assert set(FAMILY) <= set(timm.list_models("micro*swin"))
 
 
 @pytest.mark.parametrize("name", FAMILY)
