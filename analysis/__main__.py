@@ -76,6 +76,11 @@ JOBS = [
         ),
     ),
     Job(
+        "video",
+        "STViT on Video Swin: Table 6, small models trained on moving scenes, tokens over frames",
+        ("analysis/video", "results/video/cells", "results/video/checkpoints", "results/paper", "stvit"),
+    ),
+    Job(
         "diversity", "how diverse the tokens are that each method leaves", ("analysis/diversity.py", "stvit")
     ),
 ]

@@ -23,8 +23,8 @@ def run(args: argparse.Namespace) -> int:
         record = cells.run_cell(cell)
         test, seconds = record["test"], record["seconds"]
         print(
-            f"{cell.model}, seed {cell.seed}: {test['top1']:.2f} ± {test['half_width']:.2f} % of {test['clips']:,} "
-            f"clips, {seconds['training_cpu']:.0f} s of CPU to train",
+            f"{cell.model}, seed {cell.seed}, passes {cell.epochs}: {test['top1']:.2f} ± {test['half_width']:.2f} % "
+            f"of {test['clips']:,} clips, {seconds['training_cpu']:.0f} s of CPU to train",
             flush=True,
         )
     return 0
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     drawer = actions.add_parser("draw", help="semantic tokens over the frames of a test clip")
     drawer.add_argument("--clip", type=int, default=0, help="its number (0)")
     drawer.add_argument(
-        "--checkpoint", default=cells.SEMANTIC, help=f"shipped name or path ({cells.SEMANTIC})"
+        "--checkpoint", default=cells.SEMANTIC, help=f"a checkpoint ({cells.SEMANTIC}, shipped)"
     )
     drawer.add_argument("--out", type=Path, default=Path("pictures"), help="folder (pictures)")
     drawer.set_defaults(do=draw)

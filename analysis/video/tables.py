@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from analysis.results import RESULTS
-from analysis.video.cells import CELLS, DENSE, MODELS, SEEDS, Cell, record_of
+from analysis.video.cells import CELLS, DENSE, EPOCHS, MODELS, SEEDS, Cell, record_of
 
 PRINTED = RESULTS / "paper" / "stvit_table6.csv"
 SETTINGS = {"VideoSwin": "32x224x224", "STViT": "32x224x224, M=9"}
@@ -37,18 +37,24 @@ def printed() -> pd.DataFrame:
     return frame.assign(saved_percent=100 * (1 - frame.gflops / base))
 
 
-def results_of(model: str, folder=CELLS) -> dict[int, dict]:
+def results_of(model: str, epochs: int, folder=CELLS) -> dict[int, dict]:
     """The records of a model that exist, by seed."""
-    found = {seed: record_of(Cell(model, seed), folder) for seed in SEEDS}
+    found = {seed: record_of(Cell(model, seed, epochs), folder) for seed in SEEDS}
     return {seed: record for seed, record in found.items() if record}
 
 
 def trained(folder=CELLS) -> pd.DataFrame:
-    """A row a model: mean and spread over seeds, and the difference to the dense one, paired by seed."""
-    base = {seed: record["test"]["top1"] for seed, record in results_of(DENSE, folder).items()}
+    """A row for each model and number of passes that has records."""
+    known = [epochs for epochs in EPOCHS if any(results_of(model, epochs, folder) for model in MODELS)]
+    return pd.DataFrame([line for epochs in known or EPOCHS[:1] for line in compared(epochs, folder)])
+
+
+def compared(epochs: int, folder=CELLS) -> list[dict]:
+    """For each model mean and spread over seeds, and the difference to the dense one, paired by seed."""
+    base = {seed: record["test"]["top1"] for seed, record in results_of(DENSE, epochs, folder).items()}
     lines, cost = [], None
     for model, name in MODELS.items():
-        records = results_of(model, folder)
+        records = results_of(model, epochs, folder)
         own = {seed: record["test"]["top1"] for seed, record in records.items()}
         mean, sd, _ = spread(list(own.values()))
         paired = [own[seed] - base[seed] for seed in own if seed in base] if model != DENSE else []
@@ -58,6 +64,7 @@ def trained(folder=CELLS) -> pd.DataFrame:
         lines.append(
             {
                 "model": name,
+                "passes": epochs,
                 "seeds": len(own),
                 "top1": mean,
                 "sd": sd,
@@ -71,16 +78,17 @@ def trained(folder=CELLS) -> pd.DataFrame:
                 "cpu_seconds": spread([r["seconds"]["training_cpu"] for r in records.values()])[0],
             }
         )
-    return pd.DataFrame(lines)
+    return lines
 
 
 def by_motion(folder=CELLS) -> pd.DataFrame:
-    """Top-1 by the motion that the marked object has, over all seeds of a model."""
+    """Top-1 by the marked object's motion, over all seeds of a model after the most passes with records."""
     from stvit.data.scenes import MOTIONS
 
     lines = []
     for model, name in MODELS.items():
-        records = list(results_of(model, folder).values())
+        found = [list(results_of(model, epochs, folder).values()) for epochs in EPOCHS]
+        records = next(filter(None, reversed(found)), [])
         for number, motion in enumerate(MOTIONS):
             rows = [record["test"]["confusion"][number] for record in records]
             count = sum(map(sum, rows))

@@ -52,8 +52,6 @@ def follow(model: nn.Module, clip: Tensor) -> Followed:
     with torch.inference_mode(), stvit.record(model, attention=False) as maps:
         logits = model(normalise(clip[None]))
     layers = {name.removesuffix(".assignment"): shares for name, shares in maps.items() if ".blocks." in name}
-    if not layers:
-        raise ValueError(f"{type(model).__name__} has no semantic tokens to follow")
     with torch.inference_mode():
         _, features = model.forward_intermediates(normalise(clip[None]), indices=[1])
     grid = tuple(-(-side // 2) for side in features[0].shape[-2:])  # stage 3 halves stage 2's map
