@@ -21,7 +21,10 @@ BATCH = 64
 
 
 def test(model, images: int) -> dict:
-    """Scores from one view of each test scene, and how much of the objects of each size is told rightly."""
+    """Scores from one view of each test scene, and how much of the objects of each size is told rightly.
+
+    ``model`` is in evaluation mode.
+    """
     import torch
 
     from stvit.data.maps import SceneMaps
@@ -30,6 +33,8 @@ def test(model, images: int) -> dict:
     from stvit.dense.segmentation.inference import predict
     from stvit.dense.segmentation.scores import create_metrics, scores
 
+    if model.training:
+        raise ValueError("a model in training mode is not what is tested: call model.eval() first")
     config = sized(SceneConfig(), SIDE)
     held = SceneMaps(config, "test", images, CACHE)
     metrics, told = create_metrics(len(held.class_names)), []

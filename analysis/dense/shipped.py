@@ -60,7 +60,7 @@ def ship(folder: Path = CHECKPOINTS, scratch: Path = SCRATCH, cells: Path = CELL
         record = {
             **record,
             "weights": digest(target / "model.safetensors"),
-            "shipped": score(name, load(target)),
+            "shipped": score(name, load(target).eval()),
         }
         dump(record, target / "record.json")
         fresh.append(name)

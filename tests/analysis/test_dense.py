@@ -154,6 +154,11 @@ def test_half_precision_keeps_what_it_should(tmp_path):
     assert target.stat().st_size < 0.6 * source.stat().st_size
 
 
+def test_only_models_in_evaluation_mode_are_tested():
+    with pytest.raises(ValueError, match="call model.eval"):
+        segmentation.test(nn.Linear(1, 1).train(), 2)
+
+
 def test_what_is_shipped_has_the_address_of_a_cell():
     for name in shipped.available():
         path = shipped.CHECKPOINTS / name / "record.json"
