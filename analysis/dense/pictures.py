@@ -93,5 +93,6 @@ def panel(ax, image: np.ndarray, boxes, labels: list[int], names: tuple[str, ...
     ax.imshow(picture, interpolation="nearest")
     for (x0, y0, x1, y1), label in zip(boxes.tolist(), labels, strict=True):
         ax.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec="white", lw=0.8))
-        ax.text(x0, y0 - 1, names[label], fontsize=3.5, color="white", clip_on=True)
+        above = y0 > 4  # else inside the box, so that the name stays in the picture
+        ax.text(x0 + (not above), y0 - 1 if above else y0 + 4, names[label], fontsize=3.5, color="white")
     blank(ax)
