@@ -99,10 +99,10 @@ class ClipBlock(SwinTransformerBlock):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path1(self.attend(self.norm1(x)))  # (B, T, H, W, C)
+        x = x + self.drop_path1(self._attn(self.norm1(x)))  # (B, T, H, W, C)
         return x + self.drop_path2(self.mlp(self.norm2(x)))
 
-    def attend(self, x: Tensor) -> Tensor:
+    def _attn(self, x: Tensor) -> Tensor:
         B, *size, C = map(int, x.shape)
         clip = clip_windows(
             tuple(size), self.attn.window, any(self.target_shift_size), self.mask_padding, x.device

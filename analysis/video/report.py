@@ -177,15 +177,18 @@ def outcomes(frame: pd.DataFrame) -> str:
     told = [outcome(part, passes) for passes, part in frame.groupby("passes")]
     if not any(told):
         return "Too few cells are finished for a comparison."
-    return " ".join(
-        [
-            *filter(None, told),
-            "The paper's difference is −0.3 points, from ImageNet weights and on Kinetics, where single frames often "
-            "tell the class. Here motion alone tells it, and behind the STGM no layer compares frames: what the model "
-            "has not understood of motion by then it cannot. A training this small neither confirms nor refutes the "
-            "paper's figure; it shows where the method has its price.",
-        ]
-    )
+    return " ".join([*filter(None, told), meaning(frame.difference.dropna().tolist()), LIMITS])
+
+
+def meaning(differences: list[float]) -> str:
+    """In words, what the differences after fewer and after more passes have to do with each other."""
+    first, last = differences[0], differences[-1]
+    if len(differences) > 1 and abs(last) < abs(first) / 4:
+        return (
+            "The gap all but closes with further passes: it is one of how fast a model learns, not of what it can "
+            "express. Only the layers before the STGM compare frames, and they learn it later where fewer of them do."
+        )
+    return "Only the layers before the STGM compare frames, and here motion alone tells the class."
 
 
 def outcome(frame: pd.DataFrame, passes: int) -> str:
@@ -202,6 +205,10 @@ def outcome(frame: pd.DataFrame, passes: int) -> str:
     )
 
 
+LIMITS = (
+    "The paper's difference is −0.3 points, from ImageNet weights and on Kinetics, where single frames often tell the "
+    "class: a training this small neither confirms nor refutes it."
+)
 CAPTION_6 = (
     "Table 6. gflops: multiply-adds in closed form, which equal those counted on the models; saved_percent: against "
     "Video Swin of the same size; top-1 and frames per second as printed."
