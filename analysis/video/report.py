@@ -130,7 +130,7 @@ def by_length() -> pd.DataFrame:
         for frames in FRAMES:
             steps = frames // 2
             dense = swin(*SWIN[size], frames=steps, span=min(8, steps), taps=32, classes=400).total
-            sparse = stvit_video_swin(*SWIN[size], base, frames=steps, span=min(8, steps)).total
+            sparse = stvit_video_swin(*SWIN[size], base, frames=steps).total
             lines.append(
                 {
                     "size": size, "frames": frames, "video_swin_gflops": dense / 1e9,
@@ -177,7 +177,9 @@ def outcomes(frame: pd.DataFrame) -> str:
     told = [outcome(part, passes) for passes, part in frame.groupby("passes")]
     if not any(told):
         return "Too few cells are finished for a comparison."
-    return " ".join([*filter(None, told), meaning(frame.difference.dropna().tolist()), LIMITS])
+    return " ".join(
+        [*filter(None, told), meaning(frame.dropna(subset=["half_width"]).difference.tolist()), LIMITS]
+    )
 
 
 def meaning(differences: list[float]) -> str:

@@ -114,4 +114,5 @@ def spread(values: list[float]) -> tuple[float | None, float | None, float | Non
     from scipy.stats import t
 
     sd = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return mean, sd, float(t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
+    half = float(t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
+    return mean, sd, half if len(values) > 2 else None  # an interval from two seeds tells nothing

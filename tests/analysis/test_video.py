@@ -121,3 +121,15 @@ def test_a_model_without_semantic_tokens_is_refused():
     ).eval()
     with pytest.raises(RuntimeError, match="VideoSwin has no attention layer or token assignment"):
         tokens.follow(model, report.test_clips([0]).images[0])
+
+
+def test_the_report_says_what_the_tables_hold():
+    assert "4 of 4 FLOPs cells" in report.introduction(tables.printed())
+    lengths = report.by_length()
+    assert len(lengths) == 6 and (lengths.saved_percent > 20).all()
+    assert lengths.stvit_gflops.iloc[2] == tables.printed().gflops[1]  # 32 frames
+
+
+def test_what_further_passes_mean():
+    assert "closes with further passes" in report.meaning([-20.0, -1.0])
+    assert "motion alone tells the class" in report.meaning([-20.0, -12.0])
