@@ -148,15 +148,15 @@ def introduction(frame: pd.DataFrame) -> str:
     agreed, saved = int(frame.at_the_printed_digit.sum()), frame.saved_percent.iloc[1::2]
     learned = rounded(stvit_video_swin(*SWIN["small"], 10, pooling="intra_inter").total, "120.5")
     return (
-        "STViT on Video Swin generates semantic tokens in each frame, behind the first third of stage 3, and "
+        "STViT on Video Swin generates semantic tokens in each frame, behind 2 of 6 or 10 of 18 layers of stage 3, and "
         "goes on frame by frame: the models mix frames in the layers before, and in the mean at the end. "
         f"{agreed} of {len(frame)} FLOPs cells of Table 6 come out at the printed digit (32 × 224 × 224, saved "
         f"{saved.min():.1f} to {saved.max():.1f} %), and the models' counted FLOPs equal the closed form to the unit. "
         "Top-1 and frames per second of Table 6 are Kinetics-400's on the authors' machines and stand here as "
         "printed: Kinetics is not at hand. Frames per second of this machine are in the section on throughput. Three "
         "things follow from the count and are not in the text: the patch stem is Swin's, not STViT's; the first STGM "
-        "layer's keys are image tokens alone, projected in each window; and pooling counts nothing, so maximum or "
-        f"adaptive pooling, where that of Eqs. 4-5 would make the last cell {learned}."
+        "layer's keys are image tokens alone, projected in each window; and pooling counts nothing, as maximum "
+        f"pooling does, where that of Eqs. 4-5 would make the last cell {learned}."
     )
 
 
