@@ -19,6 +19,7 @@ from timm.models.swin_transformer import WindowAttention as TimmWindowAttention
 from torch import Tensor, nn
 
 from stvit.attention import attend, attention_weights, recast
+from stvit.groups import in_groups
 from stvit.swin import AnySizeSwin
 from stvit.windows_3d import ClipWindows, Size, clip_windows, pad, relative_positions, whole
 
@@ -100,7 +101,11 @@ class ClipBlock(SwinTransformerBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path1(self._attn(self.norm1(x)))  # (B, T, H, W, C)
-        return x + self.drop_path2(self.mlp(self.norm2(x)))
+        update = in_groups(self, self.feed_forward, x.flatten(0, 1))  # (B·T, H, W, C)
+        return x + self.drop_path2(update.unflatten(0, x.shape[:2]))
+
+    def feed_forward(self, frames: Tensor) -> Tensor:
+        return self.mlp(self.norm2(frames))
 
     def _attn(self, x: Tensor) -> Tensor:
         B, *size, C = map(int, x.shape)
