@@ -34,7 +34,7 @@ LAYERS = [
         "stvit.dense.detection.evaluate",
     ],
     ["analysis.formats", "analysis.style", "analysis.results"],
-    ["analysis.images", "analysis.models", "analysis.panels"],
+    ["analysis.images", "analysis.models", "analysis.panels", "analysis.trained"],
     ["analysis"],
 ]
 

@@ -1,18 +1,14 @@
-"""One cell of the grid: a model trained from one seed, tested, and its record.
-
-A cell is addressed by a hash of all that decides its outcome, and a finished cell has a record at that
-address: it is never trained twice, whichever tables it stands in.
-"""
+"""One cell of the grid (``analysis.trained``): it is never trained twice, whichever tables it stands in."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from analysis import trained
 from analysis.ablations.design import CHECK_IMAGES, PURITY_IMAGES, SEEDS, TABLES, TEST_IMAGES, TRAINING, Row
-from analysis.results import RESULTS, ROOT, environment
+from analysis.results import RESULTS, ROOT
+from analysis.trained import TrainedCell
 
 CELLS = RESULTS / "ablations" / "cells"
 CHECKPOINTS = RESULTS / "checkpoints"
@@ -20,7 +16,7 @@ SCRATCH, CACHE = ROOT / ".cache" / "ablations", ROOT / ".cache" / "scenes"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(TrainedCell):
     """A row's model from one seed."""
 
     row: Row
@@ -44,10 +40,6 @@ class Cell:
             "test_images": TEST_IMAGES,
         }
 
-    @property
-    def address(self) -> str:
-        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()[:12]
-
 
 def plan(tables=TABLES, seeds=SEEDS) -> list[Cell]:
     """Every cell once, table by table and row by row, so that rows that are begun have all their seeds first."""
@@ -61,51 +53,17 @@ def plan(tables=TABLES, seeds=SEEDS) -> list[Cell]:
 
 
 def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
-    path = folder / f"{cell.address}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return trained.read(cell, folder)
 
 
 def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     """Train (or go on training) and test one cell, and write its record."""
-    import os
-    import time
-
-    import torch
-
-    from analysis.formats import dump
     from stvit.checkpoints import load_checkpoint
-    from stvit.train import train
-    from stvit.training import journal
 
-    done = record_of(cell, folder)
-    if done:
-        return done
-    torch.set_num_threads(1)
-    begun, cpu = time.perf_counter(), time.process_time()
-    out = scratch / cell.address
-    train(cell.config(out=str(out), cache=str(CACHE)))
-    trained, trained_cpu = time.perf_counter(), time.process_time()
-    model = load_checkpoint(out / "model").eval()
-    record = {
-        "address": cell.address,
-        **cell.content(),
-        "seed": cell.seed,
-        "curve": [[line["step"], round(line["loss"], 4)] for line in journal.read(out / journal.LOG) if "step" in line],
-        "test": test(model),
-        "assignment": purity(model),
-        "multiply_adds": multiply_adds(cell),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": {
-            "training": round(trained - begun, 1), "training_cpu": round(trained_cpu - cpu, 1),
-            "all": round(time.perf_counter() - begun, 1), "threads": 1,
-        },
-        **environment("cpu"),
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch_file = folder / f".{cell.address}-{os.getpid()}"
-    dump(record, scratch_file)
-    os.replace(scratch_file, folder / f"{cell.address}.json")
-    return record
+    def measure(model) -> dict:
+        return {"test": test(model), "assignment": purity(model), "multiply_adds": multiply_adds(cell)}
+
+    return trained.run(cell, folder, scratch / cell.address, CACHE, load_checkpoint, measure)
 
 
 def test(model, images: int = TEST_IMAGES) -> dict:

@@ -1,20 +1,15 @@
-"""One cell of a study: a dense model trained from one seed, tested, and its record.
-
-A cell is addressed by a hash of all that decides its outcome; a finished cell has a record at that
-address and is not trained again. A training that was stopped goes on.
-"""
+"""The cells of a dense task's study (``analysis.trained``): rows of backbones, seeds, shared heads."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from analysis.results import RESULTS, ROOT, environment
+from analysis import trained
+from analysis.results import RESULTS, ROOT
+from analysis.trained import TrainedCell
 
 CELLS = RESULTS / "dense" / "cells"
 CHECKPOINTS = RESULTS / "dense" / "checkpoints"
@@ -59,7 +54,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(TrainedCell):
     """A row's model from one seed."""
 
     study: Study
@@ -84,10 +79,6 @@ class Cell:
             "test_images": self.study.test_images,
         }
 
-    @property
-    def address(self) -> str:
-        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()[:12]
-
 
 def plan(study: Study, seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
     """Seed by seed, so that rows can be compared as soon as a seed is through."""
@@ -95,46 +86,21 @@ def plan(study: Study, seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
 
 
 def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
-    path = folder / f"{cell.address}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return trained.read(cell, folder)
 
 
 def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     """Train (or go on training) and test one cell, and write its record."""
-    import torch
-
-    from analysis.formats import dump
     from stvit.dense import load
-    from stvit.train import train
-    from stvit.training import journal
 
-    torch.set_num_threads(1)
-    begun, cpu = time.perf_counter(), time.process_time()
-    out = scratch / f"{cell.study.task}-{cell.address}"
-    train(cell.config(out=str(out), cache=str(CACHE)))
-    trained, trained_cpu = time.perf_counter(), time.process_time()
-    model = load(out / "model").eval()
-    lines = journal.read(out / journal.LOG)
-    record = {
-        "address": cell.address,
-        **cell.content(),
-        "row": cell.row.name,
-        "seed": cell.seed,
-        "curve": [[line["step"], round(line["loss"], 4)] for line in lines if "step" in line],
-        "test": cell.study.test(model, cell.study.test_images),
-        "backbone_multiply_adds": multiply_adds(cell.row),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": {
-            "training": round(trained - begun, 1), "training_cpu": round(trained_cpu - cpu, 1),
-            "all": round(time.perf_counter() - begun, 1), "threads": 1,
-        },
-        **environment("cpu"),
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch_file = folder / f".{cell.address}-{os.getpid()}"
-    dump(record, scratch_file)
-    os.replace(scratch_file, folder / f"{cell.address}.json")
-    return record
+    def measure(model) -> dict:
+        return {
+            "row": cell.row.name,
+            "test": cell.study.test(model, cell.study.test_images),
+            "backbone_multiply_adds": multiply_adds(cell.row),
+        }
+
+    return trained.run(cell, folder, scratch / f"{cell.study.task}-{cell.address}", CACHE, load, measure)
 
 
 def multiply_adds(row: Row) -> int:

@@ -1,20 +1,15 @@
-"""One cell: a micro video model trained from one seed on moving scenes, tested, and its record.
-
-A finished cell has a record under the hash of all that decides its outcome, and is never trained again.
-"""
+"""One cell (``analysis.trained``): a micro video model trained from one seed on moving scenes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from analysis import trained
 from analysis.formats import dump
-from analysis.results import RESULTS, ROOT, digest, environment
+from analysis.results import RESULTS, ROOT, digest
+from analysis.trained import TrainedCell
 
 CELLS, CHECKPOINTS = RESULTS / "video" / "cells", RESULTS / "video" / "checkpoints"
 SCRATCH, CACHE = ROOT / ".cache" / "video", ROOT / ".cache" / "clips"
@@ -30,7 +25,7 @@ DENSE, SEMANTIC = MODELS
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(TrainedCell):
     """A model from one seed, trained for some passes; seeds pair models: the same clips in the same order."""
 
     model: str
@@ -54,66 +49,37 @@ class Cell:
             "test_clips": TEST_CLIPS,
         }
 
-    @property
-    def address(self) -> str:
-        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()[:12]
-
 
 def plan(seeds=SEEDS, models=tuple(MODELS)) -> list[Cell]:
     return [Cell(model, seed, epochs) for epochs in EPOCHS for seed in seeds for model in models]
 
 
 def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
-    path = folder / f"{cell.address}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return trained.read(cell, folder)
 
 
 def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH, shelf: Path = CHECKPOINTS) -> dict:
     """Train (or go on training) and test one cell, write its record, and ship the first seed's model."""
-    import torch
-
     from stvit.checkpoints import load_checkpoint
-    from stvit.train import train
-    from stvit.training import journal
+
+    def measure(model) -> dict:
+        own = {"model": cell.model, "epochs": cell.epochs}
+        return {**own, "test": test(model), "multiply_adds": multiply_adds(cell.model)}
 
     done = record_of(cell, folder)
-    if done:
-        return done
-    torch.set_num_threads(1)
-    begun, cpu = time.perf_counter(), time.process_time()
     out = scratch / cell.address
-    train(cell.config(out=str(out), cache=str(CACHE)))
-    trained, trained_cpu = time.perf_counter(), time.process_time()
-    model = load_checkpoint(out / "model").eval()
-    steps = [line for line in journal.read(out / journal.LOG) if "step" in line]
-    record = {
-        "address": cell.address,
-        "model": cell.model,
-        "seed": cell.seed,
-        "epochs": cell.epochs,
-        **cell.content(),
-        "curve": [[line["step"], round(line["loss"], 4)] for line in steps],
-        "test": test(model),
-        "multiply_adds": multiply_adds(cell.model),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": {"training": round(trained - begun, 1), "training_cpu": round(trained_cpu - cpu, 1), "threads": 1},
-        **environment("cpu"),
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{cell.address}-{os.getpid()}"
-    dump(record, part)
-    os.replace(part, folder / f"{cell.address}.json")
-    if (cell.seed, cell.epochs) == (SHIPPED_SEED, EPOCHS[-1]):
+    record = done or trained.run(cell, folder, out, CACHE, load_checkpoint, measure)
+    if not done and (cell.seed, cell.epochs) == (SHIPPED_SEED, EPOCHS[-1]):
         ship(cell, record, out / "model", shelf)
     return record
 
 
-def ship(cell: Cell, record: dict, trained: Path, shelf: Path = CHECKPOINTS) -> Path:
+def ship(cell: Cell, record: dict, source: Path, shelf: Path = CHECKPOINTS) -> Path:
     """The trained model as a folder that ``stvit.load_checkpoint`` reads, with the cell's record."""
     target = shelf / cell.model
     if target.exists():
         shutil.rmtree(target)
-    shutil.copytree(trained, target)
+    shutil.copytree(source, target)
     dump({**record, "weights": digest(target / "model.safetensors")}, target / "record.json")
     return target
 
