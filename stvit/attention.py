@@ -14,6 +14,9 @@ from timm.layers import RelPosBias
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
+from stvit.absorbed import attend_absorbed, cheaper
+from stvit.groups import plain_inference
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -63,10 +66,14 @@ class Attention(TimmAttention):
     """
 
     def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
-        q, k, v = self.project(query, key, value)  # (B, heads, tokens, head_dim) each
-        dropout = self.attn_drop.p if self.training else 0.0
-        x = attend(q, k, v, self.scale, self.bias(), dropout, self.fused_attn)
-        x = self.norm(x.transpose(1, 2).flatten(2))  # (B, M, C)
+        if self.absorbs(query, key, value):
+            x = self.attend_unprojected(query, key)  # (B, M, C)
+        else:
+            q, k, v = self.project(query, key, value)  # (B, heads, tokens, head_dim) each
+            dropout = self.attn_drop.p if self.training else 0.0
+            x = attend(q, k, v, self.scale, self.bias(), dropout, self.fused_attn)
+            x = x.transpose(1, 2).flatten(2)  # (B, M, C)
+        x = self.norm(x)
         if self.gate is not None:
             x = x * self.gate(query).sigmoid()
         return self.proj_drop(self.proj(x))
@@ -75,6 +82,20 @@ class Attention(TimmAttention):
         """The attention maps (B, heads, M, N) that ``forward`` applies to the values."""
         q, k, _ = self.project(query, key, value)
         return attention_weights(q, k, self.scale, self.bias())
+
+    def absorbs(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> bool:
+        """Few queries look at many tokens, in inference on a CPU: the tokens need no projection."""
+        if key is None or value is not None or self.training or not plain_inference(key):
+            return False
+        plain = isinstance(self.q_norm, nn.Identity) and isinstance(self.k_norm, nn.Identity)
+        if not plain or self.qkv.weight is None:
+            return False
+        return cheaper(query.shape[1], key.shape[1], self.num_heads, key.shape[2])
+
+    def attend_unprojected(self, query: Tensor, x: Tensor) -> Tensor:
+        q = linear_rows(self.qkv, query, 0, self.attn_dim)  # (B, M, C)
+        bias = None if self.qkv.bias is None else self.qkv.bias[self.attn_dim :]
+        return attend_absorbed(q, x, self.qkv.weight[self.attn_dim :], bias, self.num_heads, self.scale)
 
     def bias(self) -> Tensor | None:
         """What is added to the logits; nothing here."""
@@ -97,7 +118,7 @@ class Attention(TimmAttention):
             x = self.qkv(x)  # (B, N, 3·C)
         else:
             x = linear_rows(self.qkv, x, first * self.attn_dim, last * self.attn_dim)  # (B, N, parts·C)
-        x = x.unflatten(2, (last - first, self.num_heads, self.head_dim))
+        x = x.view(*x.shape[:2], last - first, self.num_heads, self.head_dim)
         return x.permute(2, 0, 3, 1, 4).unbind(0)  # parts × (B, heads, N, head_dim)
 
 

@@ -24,11 +24,15 @@ def in_groups(layer: nn.Module, forward: Callable[..., Tensor], *tokens: Tensor)
     return torch.cat([forward(*part) for part in zip(*(x.split(size) for x in tokens), strict=True)])
 
 
+def plain_inference(x: Tensor) -> bool:
+    """On a CPU, without gradients, outside a graph: how a layer comes to its outcome is its own affair."""
+    graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not graph and not torch.is_grad_enabled() and x.device.type == "cpu"
+
+
 def group_size(layer: nn.Module, x: Tensor) -> int | None:
     """Images in a group, or None for the whole batch: on a GPU, with gradients, in a graph, under hooks."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
-        return None
-    if x.device.type != "cpu" or x.shape[0] == 1:
+    if x.shape[0] == 1 or not plain_inference(x):
         return None
     size = max(1, GROUP // (WIDEST * x[0].numel() * x.element_size()))
     return None if size >= x.shape[0] or watched(layer) else size

@@ -115,9 +115,12 @@ def fuse_gelu(model: nn.Module) -> None:
 
 
 def packable(layer: nn.Linear) -> bool:
-    weight = layer.weight
-    known = weight.dtype in (torch.float32, torch.bfloat16)
-    return weight.device.type == "cpu" and known and torch.backends.mkldnn.is_available()
+    """Whether oneDNN is here and has kernels for the weights' type on this processor."""
+    if layer.weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if layer.weight.dtype is torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return layer.weight.dtype is torch.float32
 
 
 TRICKS: dict[str, Trick] = {"fold_norms": fold_norms, "pack_linear": pack_linear, "fuse_gelu": fuse_gelu}

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stvit.attention import recast
+from stvit.groups import plain_inference
 
 FEW = 64
 
 
 class TokenLinear(nn.Linear):
-    """nn.Linear, as (W xᵀ + b)ᵀ where x is no more than FEW tokens on a CPU."""
+    """nn.Linear, as (W xᵀ)ᵀ + b where x is no more than FEW tokens on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return few_times(x, self.weight, self.bias) if few(x) else super().forward(x)
@@ -28,19 +29,18 @@ class TokenLinear(nn.Linear):
 
 
 def few(x: Tensor) -> bool:
-    """x (..., C) is no more than FEW tokens, on a CPU, without gradients and outside a graph."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
-        return False
-    if x.device.type != "cpu":
-        return False
-    return x.numel() <= FEW * x.shape[-1]
+    """x (..., C) is no more than FEW tokens, in inference on a CPU."""
+    return plain_inference(x) and x.numel() <= FEW * x.shape[-1]  # in a graph, sizes stay symbols
 
 
 def few_times(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """F.linear by the transposed product."""
-    columns = x.reshape(-1, x.shape[-1]).t()  # (C, tokens)
-    y = weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)  # (C', tokens)
-    return y.t().view(*x.shape[:-1], len(weight))  # (..., C')
+    """F.linear by the transposed product, with its layout: what comes next wants channels side by side."""
+    y = F.linear(weight, x.reshape(-1, x.shape[-1])).t()  # (tokens, C'), as it lies (C', tokens)
+    if bias is None:
+        return y.reshape(*x.shape[:-1], len(weight))
+    out = y.new_empty(*x.shape[:-1], len(weight))
+    torch.add(y, bias, out=out.view(y.shape))
+    return out  # (..., C')
 
 
 def for_few_tokens(layer: nn.Module) -> nn.Module:

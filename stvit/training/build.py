@@ -18,6 +18,7 @@ from stvit.checkpoints import WEIGHTS, fill, load_checkpoint, read_state_dict
 from stvit.record import unwrap
 from stvit.reduce.dynamicvit import Decision, ratio_loss
 from stvit.reduced_vit import decisions
+from stvit.training import newton_schulz
 from stvit.training.config import TrainConfig
 
 
@@ -115,6 +116,7 @@ def load_teacher(config: TrainConfig, num_classes: int, device: torch.device) ->
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    newton_schulz.install()
     return create_optimizer_v2(
         model,
         opt=config.opt,
