@@ -8,7 +8,7 @@ tokens of a whole window: the two agree wherever the map is at least as high and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -44,36 +44,43 @@ class ClipAttention(TimmWindowAttention):
 
     def forward(self, x: Tensor, clip: ClipWindows) -> Tensor:
         """(B·windows·L, C), the tokens of the windows group after group, as ``clip.rows`` lays them out."""
-        bias, dropout = self.bias(clip.window, x.dtype), self.attn_drop.p if self.training else 0.0
-        fused = self.fused_attn and not torch.onnx.is_in_onnx_export()
-        outputs = []
-        for q, k, v, hidden in self.project(x, clip):  # (B·windows, heads, L, head_dim) each
-            mask = bias if hidden is None else bias.masked_fill(hidden, -torch.inf)
-            y = attend(q, k, v, self.scale, mask[None], dropout, fused)
-            outputs.append(y.transpose(1, 2).reshape(-1, x.shape[1]))  # (B·windows·L, C)
+        outputs = [
+            in_groups(self, partial(self.attend, mask=mask), windows) for windows, mask in self.kinds(x, clip)
+        ]
         x = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return self.proj_drop(self.proj(x))
+        return self.proj_drop(x.flatten(0, 1))
+
+    def attend(self, windows: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = self.project(windows)
+        dropout = self.attn_drop.p if self.training else 0.0
+        fused = self.fused_attn and not torch.onnx.is_in_onnx_export()
+        y = attend(q, k, v, self.scale, mask, dropout, fused)
+        return self.proj(y.transpose(1, 2).flatten(2))  # (windows, L, C)
 
     def weights(self, x: Tensor, clip: ClipWindows) -> Tensor:
         """The maps (B·windows, heads, L, L), clip by clip and each clip's windows in reading order."""
-        bias, maps = self.bias(clip.window, x.dtype), []
-        for q, k, _, hidden in self.project(x, clip):
-            mask = bias if hidden is None else bias.masked_fill(hidden, -torch.inf)
-            found = attention_weights(q, k, self.scale, mask[None])
-            count = len(found) * len(clip.places) * clip.table.shape[1] // len(x)  # windows of this kind
-            maps.append(found.unflatten(0, (-1, count)))  # (B, windows, heads, L, L)
+        maps = []
+        for (windows, mask), group in zip(self.kinds(x, clip), clip.groups, strict=True):
+            q, k, _ = self.project(windows)
+            found = attention_weights(q, k, self.scale, mask)
+            maps.append(found.unflatten(0, (-1, group.count)))  # (B, windows, heads, L, L)
         order = torch.tensor(clip.places, device=x.device).argsort()
         return torch.cat(maps, dim=1)[:, order].flatten(0, 1)
 
-    def project(self, x: Tensor, clip: ClipWindows):
-        """Queries, keys, values and what is hidden, for each kind of windows."""
-        L = clip.table.shape[1]
-        batch = x.shape[0] // clip.table.numel()
-        qkv = self.qkv(x).view(-1, L, 3, self.num_heads, x.shape[1] // self.num_heads)
-        parts = qkv.split([batch * group.count for group in clip.groups])  # (B·windows, L, 3, heads, d) each
-        for part, group in zip(parts, clip.groups, strict=True):
-            q, k, v = part.permute(2, 0, 3, 1, 4).unbind(0)
-            yield q, k, v, group.hidden
+    def kinds(self, x: Tensor, clip: ClipWindows) -> Iterator[tuple[Tensor, Tensor]]:
+        """The windows of each kind (B·windows, L, C), and what is added to their logits (1, heads, L, L)."""
+        bias = self.bias(clip.window, x.dtype)
+        batch, (_, L) = x.shape[0] // clip.table.numel(), clip.table.shape
+        parts = x.view(-1, L, x.shape[1]).split([batch * group.count for group in clip.groups])
+        for windows, group in zip(parts, clip.groups, strict=True):
+            mask = bias if group.hidden is None else bias.masked_fill(group.hidden, -torch.inf)
+            yield windows, mask[None]
+
+    def project(self, windows: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values (windows, heads, L, head_dim)."""
+        n, L, C = windows.shape
+        qkv = self.qkv(windows).view(n, L, 3, self.num_heads, C // self.num_heads)
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
     def bias(self, window: Size, dtype: torch.dtype) -> Tensor:
         """(heads, L, L)"""

@@ -30,7 +30,7 @@ def test_equals_attention(batch, queries, tokens, heads, bias):
     attn = make(8 * heads, heads, bias)
     s = torch.randn(batch, queries, 8 * heads, dtype=torch.float64)
     x = torch.randn(batch, tokens, 8 * heads, dtype=torch.float64)
-    q, k, v = attn.project(s, x, None)
+    _, _, v = attn.project(s, x, None)
     expected = (attn.weights(s, x) @ v).transpose(1, 2).flatten(2)
     with torch.inference_mode():
         torch.testing.assert_close(attn.attend_unprojected(s, x), expected, atol=1e-11, rtol=0)
