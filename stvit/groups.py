@@ -25,9 +25,14 @@ def in_groups(layer: nn.Module, forward: Callable[..., Tensor], *tokens: Tensor)
 
 
 def plain_inference(x: Tensor) -> bool:
-    """On a CPU, without gradients, outside a graph: how a layer comes to its outcome is its own affair."""
+    """On a CPU, without gradients, unobserved: how a layer comes to its outcome is its own affair.
+
+    Graphs and dispatch modes, such as torch's FLOP counter, see the layer as the papers define it.
+    """
     graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not graph and not torch.is_grad_enabled() and x.device.type == "cpu"
+    if graph or torch.is_grad_enabled() or x.device.type != "cpu":
+        return False
+    return torch._C._len_torch_dispatch_stack() == 0
 
 
 def group_size(layer: nn.Module, x: Tensor) -> int | None:
