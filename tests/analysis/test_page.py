@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import page, style
-from analysis.results import Report
+from analysis.results import Report, processor_of
 
 TABLE = pd.DataFrame(
     {"model": ["DeiT-S", "<b>&"], "flops": [4_583_000_000, None], "error": [0.123456789, -2e-7]}
@@ -131,3 +131,18 @@ def test_in_a_real_browser(results, width, tmp_path):
     body = re.search(r"<body>(\{.*?\})</body>", run.stdout, re.S)
     assert body, run.stdout[-500:] + run.stderr[-500:]
     assert json.loads(body[1]) == {"wide": False, "broken": 0, "sorted": "ascending"}
+
+
+@pytest.mark.parametrize(
+    "flags, widest",
+    [
+        ("fpu avx avx2", " (AVX2)"),
+        ("avx2 avx512f avx512_bf16", " (AVX-512 with bfloat16)"),
+        ("avx2 avx512f", " (AVX-512)"),
+        ("fpu", ""),
+    ],
+)
+def test_a_processor_is_told_with_its_vectors(flags, widest):
+    assert (
+        processor_of(f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n") == f"Some CPU{widest}"
+    )
