@@ -2,39 +2,34 @@
 
     fast = stvit.optimize(model)  # a copy; the model itself stays as it is
 
-1. BatchNorm goes into the convolution before it.
-2. On a CPU, linear layers are packed: oneDNN lays their weights out once, as its kernels want them.
-3. The GELU behind a packed layer becomes a part of that layer's product.
+On a CPU with AVX-512, linear layers are packed: oneDNN lays their weights out once, as its kernels want them.
+With AVX2 alone this costs time, and nothing is packed. A packed layer has no weights to save or to move to
+another device. Any model of timm can be optimised, the dense ones too: compare like with like.
 
-A packed layer has no weights to save or to move to another device. Any model of timm can be optimised, the
-dense ones too: compare like with like. ``python -m analysis.throughput.tricks`` measures what each pays, and what a
-constant G·W_q, or LayerNorm's scale and shift in the next layer's weights, could pay at most: too little.
+``python -m analysis.throughput.tricks`` measures what this pays. Further tricks were measured and are not here,
+since they pay less than 2 % of the time: BatchNorm in the convolution before it, GELU as a part of the packed
+product (with AVX2 a loss), a constant G·W_q, and LayerNorm's scale and shift in the next layer's weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 
 import torch
-from timm.layers import BatchNormAct2d, ConvNormAct, Mlp
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stvit.token_linear import TokenLinear
 
-Trick = Callable[[nn.Module], None]
-
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weights lie as oneDNN's kernels read them; ``act`` is "none" or "gelu".
+    """A linear layer whose weights lie as oneDNN's kernels read them.
 
     Rows are packed when they are first asked for; when all are, the weights as they were are let go.
     """
 
-    def __init__(self, layer: nn.Linear, act: str = "none"):
+    def __init__(self, layer: nn.Linear):
         super().__init__()
-        self.in_features, self.out_features, self.act = layer.in_features, layer.out_features, act
+        self.in_features, self.out_features = layer.in_features, layer.out_features
         self.dtype, self.weight = layer.weight.dtype, layer.weight.detach()
         self.bias = None if layer.bias is None else layer.bias.detach()
         self.packed: dict[tuple[int, int], Tensor] = {}
@@ -63,40 +58,27 @@ class PackedLinear(nn.Module):
 
     def product(self, x: Tensor, rows: tuple[int, int]) -> Tensor:
         bias = None if self.bias is None else self.bias[slice(*rows)]
-        approximate = "none" if self.act == "gelu" else ""
-        return torch.ops.mkldnn._linear_pointwise(
-            x.to(self.dtype), self.packed[rows], bias, self.act, [], approximate
-        )
+        return torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self.packed[rows], bias, "none", [], "")
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, act={self.act}"
+        return f"{self.in_features}, {self.out_features}"
 
 
-def optimize(model: nn.Module, tricks: tuple[str, ...] | None = None) -> nn.Module:
-    """A copy of ``model`` with the chosen ``tricks`` (default: all of TRICKS), for inference alone."""
+def optimize(model: nn.Module, pack: bool | None = None) -> nn.Module:
+    """A copy of ``model`` for inference alone.
+
+    pack: pack linear layers (default: where the processor has AVX-512)
+    """
     if model.training:
         raise ValueError("only a model in evaluation mode can be optimised: call model.eval() first")
-    unknown = sorted(set(tricks or ()) - set(TRICKS))
-    if unknown:
-        raise ValueError(f"unknown trick {unknown[0]!r}; choose from {', '.join(TRICKS)}")
     fast = deepcopy(model).requires_grad_(False)
-    for name in TRICKS if tricks is None else tricks:
-        TRICKS[name](fast)
+    if packing_pays() if pack is None else pack:
+        pack_linear(fast)
     return fast
 
 
-def fold_norms(model: nn.Module) -> None:
-    """BatchNorm into the convolution before it; an activation that stands in one module with it stays."""
-    for parent in list(model.modules()):
-        if isinstance(parent, ConvNormAct) and isinstance(parent.bn, BatchNormAct2d):
-            norm = parent.bn
-            parent.conv = fuse_conv_bn_eval(parent.conv, norm)
-            parent.bn = nn.Sequential(norm.drop, norm.act)
-        elif isinstance(parent, nn.Sequential):
-            for i in range(len(parent) - 1):
-                if isinstance(parent[i], nn.Conv2d) and type(parent[i + 1]) is nn.BatchNorm2d:
-                    parent[i] = fuse_conv_bn_eval(parent[i], parent[i + 1])
-                    parent[i + 1] = nn.Identity()
+def packing_pays() -> bool:
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def pack_linear(model: nn.Module) -> None:
@@ -106,14 +88,6 @@ def pack_linear(model: nn.Module) -> None:
                 setattr(parent, name, PackedLinear(layer))
 
 
-def fuse_gelu(model: nn.Module) -> None:
-    """GELU into the packed layer before it; without ``pack_linear`` there is none."""
-    for mlp in model.modules():
-        exact = isinstance(mlp, Mlp) and isinstance(mlp.act, nn.GELU) and mlp.act.approximate == "none"
-        if exact and isinstance(mlp.fc1, PackedLinear):
-            mlp.fc1.act, mlp.act = "gelu", nn.Identity()
-
-
 def packable(layer: nn.Linear) -> bool:
     """Whether oneDNN is here and has kernels for the weights' type on this processor."""
     if layer.weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
@@ -121,6 +95,3 @@ def packable(layer: nn.Linear) -> bool:
     if layer.weight.dtype is torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return layer.weight.dtype is torch.float32
-
-
-TRICKS: dict[str, Trick] = {"fold_norms": fold_norms, "pack_linear": pack_linear, "fuse_gelu": fuse_gelu}

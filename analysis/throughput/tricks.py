@@ -1,8 +1,8 @@
 """``python -m analysis.throughput.tricks``: what each optimisation of the models pays, one by one.
 
 A model as it comes stands beside itself with one thing changed, all in turn. What comes with every model is
-taken away; what ``stvit.optimize`` adds is added, one trick upon the other; and of two further ideas the upper
-bound is measured: the whole of what they could save at most, which says whether they are worth writing.
+taken away; what ``stvit.optimize`` may add is added; and of two further ideas the upper bound is measured: the
+whole of what they could save at most, which says whether they are worth writing.
 """
 
 from __future__ import annotations
@@ -53,6 +53,20 @@ def in_whole_batches(model: nn.Module) -> Callable[[Tensor], Tensor]:
     return run
 
 
+def with_projected_keys(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Without ``stvit.absorbed``: every token's key and value are projected."""
+    from stvit.attention import Attention
+
+    def run(images: Tensor) -> Tensor:
+        before, Attention.absorbs = Attention.absorbs, lambda *_: False
+        try:
+            return model(images)
+        finally:
+            Attention.absorbs = before
+
+    return run
+
+
 def without_centers(model: nn.Module) -> nn.Module:
     """Without G: all that a constant G·W_q could save, and more."""
     from torch import nn
@@ -81,19 +95,14 @@ def without_affine(model: nn.Module) -> nn.Module:
 def variants(model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
     """What stands beside what: the model as it is, and itself with one thing changed."""
     import stvit
-    from stvit.optimize import TRICKS
     from stvit.token_linear import for_many_tokens
 
-    names = list(TRICKS)
-    upon = {
-        f"with {' + '.join(names[: i + 1])}": stvit.optimize(model, tuple(names[: i + 1]))
-        for i in range(len(names))
-    }
     return {
         AS_IT_IS: model,
         "without groups of images": in_whole_batches(model),
         "without the transposed product": for_many_tokens(model),
-        **upon,
+        "with projected keys and values": with_projected_keys(model),
+        "with packed weights": stvit.optimize(model, pack=True),
         "bound: without G": without_centers(model),
         "bound: norms without scale and shift": without_affine(model),
     }
@@ -117,33 +126,20 @@ def compute(work=WORK, threads: int = 2, patience: Patience = USUAL) -> pd.DataF
         found = variants(model)
         with torch.inference_mode():
             turns = take_turns([partial(run, images) for run in found.values()], patience)
-        rows += [row(name, batch, change, *pair) for change, *pair in paired(found, turns.seconds)]
+        base = turns.seconds[0]
+        rows += [row(name, batch, *pair, base) for pair in zip(found, turns.seconds, strict=True)]
     torch.set_num_threads(before)
     return pd.DataFrame(rows)
 
 
-def paired(found: dict, seconds: list[list[float]]):
-    """Each change with its times and those of what it is compared to: the variant before, for added tricks."""
-    times = dict(zip(found, seconds, strict=True))
-    before = AS_IT_IS
-    for change in found:
-        against = before if change.startswith("with ") else AS_IT_IS
-        yield change, times[change], times[against], times[AS_IT_IS]
-        if change.startswith("with "):
-            before = change
-
-
-def row(
-    name: str, batch: int, change: str, own: list[float], against: list[float], base: list[float]
-) -> dict:
-    step = [100 * (a / b - 1) for a, b in zip(own, against, strict=True)]
-    low, middle, high = statistics.quantiles(step, n=4) if len(step) > 1 else step * 3
+def row(name: str, batch: int, change: str, own: list[float], base: list[float]) -> dict:
+    shares = [100 * a / b for a, b in zip(own, base, strict=True)]
+    low, middle, high = statistics.quantiles(shares, n=4) if len(shares) > 1 else shares * 3
     return {
         "model": name,
         "batch": batch,
         "change": change,
-        "time %": 100 * statistics.median(a / b for a, b in zip(own, base, strict=True)),
-        "this step %": middle,
+        "time %": middle,
         "q1": low,
         "q3": high,
         "rounds": len(own),
@@ -160,11 +156,10 @@ def report(frame: pd.DataFrame, config: dict, out: Path | None = None) -> None:
         out=out,
     ) as r:
         r.prose(
-            "*time* is that of the model as it comes; *this step* is what the one change makes of it, in per cent, "
-            "between its quartiles: against the model as it comes, and for the tricks of `stvit.optimize` against "
-            f"the tricks before. A trick is kept where it pays {WORTH:g} % somewhere. The two bounds are what "
-            "precomputing G·W_q, and moving the norms' scale and shift into the next layer, could save at most: they "
-            "are not written where that is less."
+            "The time with one thing changed, in per cent of that of the model as it comes, between its quartiles. A "
+            f"trick is kept where it pays {WORTH:g} % on some processor; packing is done where it has been seen to "
+            "pay, with AVX-512. The two bounds are what precomputing G·W_q, "
+            "and moving the norms' scale and shift into the next layer, could save at most."
         )
         r.table("tricks", frame, "Models beside themselves, in turn, on this machine.", digits=1)
 

@@ -10,7 +10,8 @@ from reduced import images as reduced_images
 from torch import nn
 
 import stvit
-from stvit.optimize import TRICKS, PackedLinear
+from stvit.optimize import PackedLinear
+from stvit.token_linear import TokenLinear
 
 NAMES = ["micro_swin", "micro_stvit_swin", "micro_stvit_r_swin", "micro_deit", "micro_stvit", "micro_bat"]
 
@@ -28,8 +29,8 @@ def settled(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def assert_same(model: nn.Module, x: torch.Tensor, fast: nn.Module | None = None) -> None:
-    fast = stvit.optimize(model) if fast is None else fast
+def assert_same(model: nn.Module, x: torch.Tensor) -> None:
+    fast = stvit.optimize(model, pack=True)
     with torch.inference_mode():
         slow, quick = model(x), fast(x)
     assert (quick - slow).abs().max() <= 1e-5 * slow.abs().max()
@@ -52,12 +53,6 @@ def test_same_function_of_registered_models(name):
     assert_same(model, torch.randn(2, *model.default_cfg["input_size"]))
 
 
-@pytest.mark.parametrize("trick", TRICKS)
-def test_each_trick_alone(trick):
-    model = settled(timm.create_model("micro_stvit_r_swin"))
-    assert_same(model, torch.randn(2, 3, 64, 64), stvit.optimize(model, (trick,)))
-
-
 def test_dense_models_of_timm_too():
     model = timm.create_model("deit_tiny_patch16_224", depth=2)
     assert_same(settled(model), torch.randn(1, 3, 224, 224))
@@ -65,13 +60,16 @@ def test_dense_models_of_timm_too():
     assert_same(settled(model), torch.randn(1, 3, 224, 224))
 
 
-def test_all_tricks_were_used():
-    fast = stvit.optimize(timm.create_model("micro_stvit_r_swin").eval())
-    kinds = {type(module) for module in fast.modules()}
-    assert PackedLinear in kinds and nn.Linear not in kinds and nn.BatchNorm2d not in kinds
-    packed = [module for module in fast.modules() if isinstance(module, PackedLinear)]
-    assert {layer.act for layer in packed} == {"none", "gelu"}
-    assert nn.GELU not in {type(module) for name, module in fast.named_modules() if name.endswith("mlp.act")}
+def test_every_linear_layer_is_packed():
+    kinds = {type(m) for m in stvit.optimize(timm.create_model("micro_stvit").eval(), pack=True).modules()}
+    assert PackedLinear in kinds and not kinds & {nn.Linear, TokenLinear}
+
+
+@pytest.mark.parametrize("capability, packed", [("AVX2", False), ("AVX512", True), ("DEFAULT", False)])
+def test_packed_where_it_pays(capability, packed, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    fast = stvit.optimize(timm.create_model("micro_stvit").eval())
+    assert packed == any(isinstance(module, PackedLinear) for module in fast.modules())
 
 
 def test_the_model_stays_as_it_was():
@@ -101,17 +99,10 @@ def test_rows_of_a_packed_layer_are_those_of_the_layer():
 
 def test_a_whole_packed_layer_keeps_its_weights_once():
     layer, x = nn.Linear(12, 30, bias=False), torch.randn(2, 5, 12)
-    packed = PackedLinear(layer, "gelu")
-    torch.testing.assert_close(packed(x), nn.functional.gelu(layer(x)).detach(), atol=1e-6, rtol=0)
+    packed = PackedLinear(layer)
+    torch.testing.assert_close(packed(x), layer(x).detach(), atol=1e-6, rtol=0)
     assert packed.weight is None and set(packed.packed) == {(0, 30)}
     torch.testing.assert_close(packed.rows(x, 3, 9), packed(x)[..., 3:9])
-
-
-def test_tanh_gelu_is_not_taken_for_the_exact_one():
-    model = timm.create_model("micro_deit", act_layer="gelu_tanh").eval()
-    fast = stvit.optimize(model)
-    assert all(layer.act == "none" for layer in fast.modules() if isinstance(layer, PackedLinear))
-    assert_same(model, torch.randn(2, 3, 48, 48), fast)
 
 
 def test_maps_are_recorded():
@@ -119,7 +110,7 @@ def test_maps_are_recorded():
     x = images(model)
     with torch.inference_mode(), stvit.record(model) as slow:
         model(x)
-    fast = stvit.optimize(model)
+    fast = stvit.optimize(model, pack=True)
     with torch.inference_mode(), stvit.record(fast) as quick:
         fast(x)
     assert slow.keys() == quick.keys()
@@ -132,14 +123,14 @@ def test_half_precision():
     x = images(model)
     with torch.inference_mode():
         slow = model(x)
-        half = stvit.optimize(model.bfloat16())(x.bfloat16())
+        half = stvit.optimize(model.bfloat16(), pack=True)(x.bfloat16())
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), slow, atol=2e-2, rtol=0)
 
 
 def test_autocast():
     model = build("default")
-    fast, x = stvit.optimize(model), images(model)
+    fast, x = stvit.optimize(model, pack=True), images(model)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(fast(x).float(), model(x).float(), atol=2e-2, rtol=0)
 
@@ -148,5 +139,3 @@ def test_errors_name_the_remedy():
     model = build("default")
     with pytest.raises(ValueError, match="eval"):
         stvit.optimize(model.train())
-    with pytest.raises(ValueError, match="fold_nroms.*choose from fold_norms"):
-        stvit.optimize(model.eval(), ("fold_nroms",))
