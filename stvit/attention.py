@@ -15,7 +15,7 @@ from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
 from stvit.absorbed import attend_absorbed, cheaper
-from stvit.groups import plain_inference
+from stvit.inference import plain_inference, surely
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -90,7 +90,7 @@ class Attention(TimmAttention):
         plain = isinstance(self.q_norm, nn.Identity) and isinstance(self.k_norm, nn.Identity)
         if not plain or self.qkv.weight is None:
             return False
-        return cheaper(query.shape[1], key.shape[1], self.num_heads, key.shape[2])
+        return surely(cheaper(query.shape[1], key.shape[1], self.num_heads, key.shape[2]))
 
     def attend_unprojected(self, query: Tensor, x: Tensor) -> Tensor:
         q = linear_rows(self.qkv, query, 0, self.attn_dim)  # (B, M, C)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from stvit.inference import plain_inference
+
 WIDEST = 4  # channels of an FFN's hidden layer by those of its tokens
 GROUP = 8 * 2**20  # bytes of the widest activation; from 4 to 16 MiB make no difference here
 
@@ -24,20 +26,9 @@ def in_groups(layer: nn.Module, forward: Callable[..., Tensor], *tokens: Tensor)
     return torch.cat([forward(*part) for part in zip(*(x.split(size) for x in tokens), strict=True)])
 
 
-def plain_inference(x: Tensor) -> bool:
-    """On a CPU, without gradients, unobserved: how a layer comes to its outcome is its own affair.
-
-    Graphs and dispatch modes, such as torch's FLOP counter, see the layer as the papers define it.
-    """
-    graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if graph or torch.is_grad_enabled() or x.device.type != "cpu":
-        return False
-    return torch._C._len_torch_dispatch_stack() == 0
-
-
 def group_size(layer: nn.Module, x: Tensor) -> int | None:
     """Images in a group, or None for the whole batch: on a GPU, with gradients, in a graph, under hooks."""
-    if x.shape[0] == 1 or not plain_inference(x):
+    if x.shape[0] == 1 or torch.compiler.is_compiling() or not plain_inference(x):
         return None
     size = max(1, GROUP // (WIDEST * x[0].numel() * x.element_size()))
     return None if size >= x.shape[0] or watched(layer) else size

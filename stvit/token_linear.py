@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stvit.attention import recast
-from stvit.groups import plain_inference
+from stvit.inference import plain_inference, surely
 
 FEW = 64
 
@@ -30,7 +30,7 @@ class TokenLinear(nn.Linear):
 
 def few(x: Tensor) -> bool:
     """x (..., C) is no more than FEW tokens, in inference on a CPU."""
-    return plain_inference(x) and x.numel() <= FEW * x.shape[-1]  # in a graph, sizes stay symbols
+    return plain_inference(x) and surely(x.numel() <= FEW * x.shape[-1])
 
 
 def few_times(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

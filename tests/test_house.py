@@ -16,7 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # Lower layers never import higher ones. Modules that stand together may not import each other
 # unless a later line of the same layer is allowed to look at an earlier one.
 LAYERS = [
-    ["stvit.absorbed", "stvit.compatibility", "stvit.groups", "stvit.attention", "stvit.windows"],
+    [
+        "stvit.absorbed",
+        "stvit.compatibility",
+        "stvit.inference",
+        "stvit.groups",
+        "stvit.attention",
+        "stvit.windows",
+    ],
     ["stvit.pooling", "stvit.record", "stvit.token_labels", "stvit.token_linear"],
     ["stvit.semantic", "stvit.reduce"],
     ["stvit.vit", "stvit.reduced_vit", "stvit.lvvit", "stvit.swin", "stvit.video_swin"],

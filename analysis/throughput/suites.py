@@ -64,16 +64,23 @@ def on_gpu(about: str, groups: tuple[tuple[str, ...], ...]) -> Suite:
 
 SUITES = {
     "deit": Suite(
-        "DeiT-T and -S with 16 semantic tokens, batch 32 and 1, as they are and with all that is known on both sides",
+        "DeiT-T and -S with 16 semantic tokens, batch 32 and 1, as they are and with all that is known on both "
+        "sides; batch 1 through torch.compile, too",
         (
-            *for_each(DEIT_T, EAGER, OPTIMIZED, batches=(32, 1)),
-            *for_each(DEIT_S, EAGER, OPTIMIZED, batches=(32, 1)),
+            *for_each(DEIT_T, EAGER, OPTIMIZED, batches=(32,)),
+            *for_each(DEIT_T, EAGER, OPTIMIZED, COMPILED, batches=(1,)),
+            *for_each(DEIT_S, EAGER, OPTIMIZED, batches=(32,)),
+            *for_each(DEIT_S, EAGER, OPTIMIZED, COMPILED, batches=(1,)),
         ),
         parts=(cell(DEIT_S, 32),),
     ),
     "deit-base": Suite(
-        "DeiT-B with 16 semantic tokens, batch 32 and 1, as it is and with all that is known on both sides",
-        for_each(DEIT_B, EAGER, OPTIMIZED, batches=(32, 1)),
+        "DeiT-B with 16 semantic tokens, batch 32 and 1, as it is and with all that is known on both sides; "
+        "batch 1 through torch.compile, too",
+        (
+            *for_each(DEIT_B, EAGER, OPTIMIZED, batches=(32,)),
+            *for_each(DEIT_B, EAGER, OPTIMIZED, COMPILED, batches=(1,)),
+        ),
         patient(140),
     ),
     "swin": Suite(
