@@ -20,6 +20,7 @@ from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
 from stvit.attention import Attention, attend, attention_weights, recast
+from stvit.groups import in_groups
 from stvit.reduce.plan import Plan
 
 Grid = tuple[int, int]
@@ -152,10 +153,13 @@ class ReducingBlock(HostBlock):
         return self
 
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
+        x, plan = self.attend_and_reduce(x, seen)  # (B, prefix + M, C)
+        return in_groups(self, self.feed_forward, x), plan
+
+    def attend_and_reduce(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         y, queries, keys = self.attn(self.norm1(x), seen.prefix, seen.bias)
         x = x + self.drop_path1(self.ls1(y))  # (B, prefix + N, C)
-        x, plan = self.reduce(x, seen._replace(queries=queries, keys=keys))  # (B, prefix + M, C)
-        return self.feed_forward(x), plan
+        return self.reduce(x, seen._replace(queries=queries, keys=keys))
 
     def to_block(self) -> TimmBlock:
         block = super().to_block()
@@ -170,7 +174,7 @@ class PruningBlock(HostBlock):
         x, plan = self.reduce(x, seen)  # (B, prefix + M, C)
         bias = None if plan.mass is None else self.reduction.key_bias(plan.mass, seen.prefix)
         x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), attn_mask=bias)))
-        return self.feed_forward(x), plan
+        return in_groups(self, self.feed_forward, x), plan
 
 
 def kept_count(total: int, rate: float) -> int:

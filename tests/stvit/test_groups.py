@@ -50,9 +50,10 @@ def test_size_of_a_group():
     layer, x = torch.nn.Identity(), torch.zeros(64, 196, 384)
     with torch.inference_mode():
         size = groups.group_size(layer, x)
-        assert size == groups.GROUP // (4 * 196 * 384 * 4)
+        most = groups.GROUP // (4 * 196 * 384 * 4)
+        assert size <= most and -(-64 // size) == -(-64 // most)  # as few groups, of one size
         assert groups.group_size(layer, x[:size]) is None  # they fit
-        assert groups.group_size(layer, x.bfloat16()) == groups.GROUP // (4 * 196 * 384 * 2)
+        assert groups.group_size(layer, x.bfloat16()) > size
         assert groups.group_size(layer, torch.zeros(2, 10**7)) == 1
 
 
