@@ -216,7 +216,7 @@ class IntraPooling(Pooling):
         index, real, (a, b) = self._windows(grid, x.device)
         windows = x[:, index]  # (B, M·a·b, C)
         if real is not None:
-            windows = windows * real[:, None]
+            windows.mul_(real[:, None])  # zeros, as a convolution pads
         masks = self.intra(windows.reshape(-1, a, b, x.shape[2])).reshape(x.shape[0], -1)  # (B, M·a·b)
         if real is not None:
             masks = masks.masked_fill(~real, -torch.inf)

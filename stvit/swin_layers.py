@@ -6,6 +6,7 @@ cost no projection twice. ``Windows`` says who looks at whom, by the numbers of 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from timm.models.swin_transformer import WindowAttention as TimmWindowAttention
 from torch import Tensor, nn
 
 from stvit.attention import Attention, ContextBlock, attend, attention_weights, linear_rows
+from stvit.groups import POOLING, in_groups
 from stvit.pooling import Grid, Pooling, create_pooling
 from stvit.semantic import GlobalCenters
 from stvit.windows import gather, inside_windows, restore_table, window_counts
@@ -241,7 +243,9 @@ class RecoveryLayer(WindowedLayer):
         update = self.attn(self.norm1(x), self.norm1(s), windows)  # (B, N, C)
         if real is not None:
             x, update = x[:, real], update[:, real]
-        x = x + self.drop_path1(self.ls1(update))
+        return in_groups(self, self.feed_forward, x + self.drop_path1(self.ls1(update)))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
@@ -259,6 +263,9 @@ class WindowPooling(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """(B, H·W, C) → (B, M, C), in the reading order of the semantic tokens' grid."""
+        return in_groups(self, partial(self.whole, grid=grid), x, width=POOLING)
+
+    def whole(self, x: Tensor, grid: Grid) -> Tensor:
         windows = gather(x, inside_windows(grid, self.window, x.device)).flatten(0, 1)  # (B·windows, w², C)
         centers = self.pool.forward(windows, self.window)  # (B·windows, w_s², C), recorded here, not there
         return centers.reshape(x.shape[0], -1, x.shape[2])[:, self._restore(grid, x.device)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from timm.layers import global_pool_nlc
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvit.attention import ContextBlock, RelativeAttention
-from stvit.groups import in_groups
+from stvit.groups import POOLING, in_groups
 from stvit.pooling import Grid, IntraInterPooling, create_pooling
 from stvit.semantic import (
     ClusterLayer,
@@ -136,7 +137,8 @@ class SemanticTokens:
 
     def initial_centers(self, x: Tensor, grid: Grid) -> Tensor:
         """P from the image tokens, behind the prefix tokens that are kept."""
-        centers = self.initial(x[:, self.num_prefix_tokens :], grid)
+        pool, tokens = partial(self.initial, grid=grid), x[:, self.num_prefix_tokens :]
+        centers = in_groups(self.initial, pool, tokens, width=POOLING)  # (B, M, C)
         if self.num_kept_prefix_tokens == 0:
             return centers
         return torch.cat([x[:, : self.num_kept_prefix_tokens], centers], dim=1)
