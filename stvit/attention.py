@@ -153,7 +153,9 @@ class ContextBlock(TimmBlock):
         self, x: Tensor, query: Tensor, key: Tensor | None = None, value: Tensor | None = None
     ) -> Tensor:
         """x + MHA(query, key, value), then + FFN; the attention's inputs are normalised already."""
-        x = x + self.drop_path1(self.ls1(self.attn(query, key, value)))
+        return self.feed_forward(x + self.drop_path1(self.ls1(self.attn(query, key, value))))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
     @classmethod

@@ -139,8 +139,7 @@ class WindowedLayer(ContextBlock):
     def update(
         self, x: Tensor, query: Tensor, key: Tensor | None = None, windows: Windows | None = None
     ) -> Tensor:
-        x = x + self.drop_path1(self.ls1(self.attn(query, key, windows)))
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        return self.feed_forward(x + self.drop_path1(self.ls1(self.attn(query, key, windows))))
 
 
 class SemanticLayer(WindowedLayer):
@@ -220,8 +219,7 @@ class PerWindowStgmLayer(ConcatStgmLayer):
     ) -> Tensor:
         if self.shortcut:
             return super().update(x, query, key, windows)
-        x = self.ls1(self.attn(query, key, windows))
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        return self.feed_forward(self.ls1(self.attn(query, key, windows)))
 
 
 class PerWindowImageStgmLayer(PerWindowStgmLayer):
@@ -244,9 +242,6 @@ class RecoveryLayer(WindowedLayer):
         if real is not None:
             x, update = x[:, real], update[:, real]
         return in_groups(self, self.feed_forward, x + self.drop_path1(self.ls1(update)))
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
 class WindowPooling(nn.Module):

@@ -67,10 +67,10 @@ SUITES = {
         "DeiT-T and -S with 16 semantic tokens, batch 32 and 1, as they are and with all that is known on both "
         "sides; batch 1 through torch.compile, too",
         (
-            *for_each(DEIT_T, EAGER, OPTIMIZED, batches=(32,)),
-            *for_each(DEIT_T, EAGER, OPTIMIZED, COMPILED, batches=(1,)),
-            *for_each(DEIT_S, EAGER, OPTIMIZED, batches=(32,)),
-            *for_each(DEIT_S, EAGER, OPTIMIZED, COMPILED, batches=(1,)),
+            cell(DEIT_T, 32, EAGER, OPTIMIZED),
+            cell(DEIT_T, 1, EAGER, OPTIMIZED, COMPILED),
+            cell(DEIT_S, 32, EAGER, OPTIMIZED),
+            cell(DEIT_S, 1, EAGER, OPTIMIZED, COMPILED),
         ),
         parts=(cell(DEIT_S, 32),),
     ),
@@ -78,8 +78,8 @@ SUITES = {
         "DeiT-B with 16 semantic tokens, batch 32 and 1, as it is and with all that is known on both sides; "
         "batch 1 through torch.compile, too",
         (
-            *for_each(DEIT_B, EAGER, OPTIMIZED, batches=(32,)),
-            *for_each(DEIT_B, EAGER, OPTIMIZED, COMPILED, batches=(1,)),
+            cell(DEIT_B, 32, EAGER, OPTIMIZED),
+            cell(DEIT_B, 1, EAGER, OPTIMIZED, COMPILED),
         ),
         patient(140),
     ),

@@ -49,11 +49,12 @@ def test_groups_change_nothing_in_windows(name, monkeypatch):
 def test_size_of_a_group():
     layer, x = torch.nn.Identity(), torch.zeros(64, 196, 384)
     with torch.inference_mode():
-        size = groups.group_size(layer, x)
-        most = groups.GROUP // (4 * 196 * 384 * 4)
-        assert size <= most and -(-64 // size) == -(-64 // most)  # as few groups, of one size
-        assert groups.group_size(layer, x[:size]) is None  # they fit
-        assert groups.group_size(layer, x.bfloat16()) > size
+        assert groups.GROUP // (4 * 196 * 384 * 4) == 13
+        assert groups.group_size(layer, x) == 13  # 13, 13, 13, 13 and 12
+        assert groups.group_size(layer, x[:16]) == 8  # not 13 and 3
+        assert groups.group_size(layer, x[:13]) is None  # they fit
+        assert groups.group_size(layer, x.bfloat16()) == 22  # 27 would fit: 22, 22 and 20
+        assert groups.group_size(layer, x, groups.POOLING) == 3
         assert groups.group_size(layer, torch.zeros(2, 10**7)) == 1
 
 
