@@ -27,7 +27,7 @@ def cut_twin(model):
     from timm.models.vision_transformer import VisionTransformer
 
     import stvit
-    from stvit.groups import in_groups
+    from stvit.fast.groups import in_groups
     from stvit.reduce.reduction import PruningBlock
 
     class Cut(VisionTransformer):

@@ -57,7 +57,7 @@ def plot(frame, tokens: int = 16):
     """Three views of one image above, the cost of each layer below."""
     import matplotlib.pyplot as plt
 
-    from stvit.pooling import token_grid
+    from stvit.layers.pooling import token_grid
 
     with style.house_style():
         fig = plt.figure(figsize=(style.PAGE, 4.3), layout="constrained")
@@ -119,7 +119,7 @@ def _windows(grid):
     """(top, below, left, right) of each pooling window, in pixels of a 14 × 14 map of 16-pixel patches."""
     from itertools import pairwise, product
 
-    from stvit.pooling import split
+    from stvit.layers.pooling import split
 
     rows, columns = ([16 * bound for bound in split(14, parts)] for parts in grid)
     for (top, below), (left, right) in product(pairwise(rows), pairwise(columns)):

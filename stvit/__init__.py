@@ -5,22 +5,23 @@ from stvit.compatibility import check_torchvision
 
 check_torchvision()
 
-from stvit import dense, micro_video  # noqa: F401 (registers its models)
+from stvit import dense
 from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.convert.released import load_released
 from stvit.convert.swin import load_swin
 from stvit.convert.video import load_video_swin
-from stvit.lvvit import LVViT
-from stvit.micro import ConvStem
-from stvit.micro_swin import DenseSwin
+from stvit.models import micro_video  # noqa: F401 (registers its models)
+from stvit.models.lvvit import LVViT
+from stvit.models.micro_swin import DenseSwin
+from stvit.models.micro_vit import ConvStem
+from stvit.models.reduced_vit import ReducedViT
+from stvit.models.stvit_swin import STViTRSwin, STViTSwin
+from stvit.models.stvit_video_swin import STViTVideoSwin
+from stvit.models.video_swin import VideoSwin
+from stvit.models.vit import STViT
 from stvit.optimize import optimize
 from stvit.record import record
-from stvit.reduced_vit import ReducedViT
 from stvit.sparsify import densify, sparsify
-from stvit.swin_semantic import STViTRSwin, STViTSwin
-from stvit.video_swin import VideoSwin
-from stvit.video_swin_semantic import STViTVideoSwin
-from stvit.vit import STViT
 
 __all__ = [
     "CheckpointError",

@@ -160,8 +160,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def held_out(config, split: str):
     """Class names and evaluation batches of what ``config.data`` names."""
+    from stvit.data.opened import scene_batches
     from stvit.data.scenes import CLASSES, SceneConfig, Scenes, sized
-    from stvit.data.sources import scene_batches
 
     if config.data == "scenes":
         scenes = sized(SceneConfig(seed=config.data_seed), config.image_size)

@@ -18,7 +18,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from stvit.token_linear import TokenLinear
+from stvit.fast.token_linear import TokenLinear
 
 
 class PackedLinear(nn.Module):

@@ -23,7 +23,7 @@ import torch
 from timm.layers import Attention as TimmAttention
 from torch import Tensor, nn
 
-from stvit.attention import attention_weights
+from stvit.layers.attention import attention_weights
 
 
 @contextmanager

@@ -19,13 +19,13 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from stvit.attention import recast
-from stvit.lvvit import LVViT, ReducedLVViT, STViTLVViT
-from stvit.pooling import Grid
-from stvit.reduced_vit import ReducedTokens, ReducedViT, method_choices
-from stvit.sparsify_swin import sparsify_swin
-from stvit.token_linear import for_many_tokens
-from stvit.vit import DEIT_DEFAULTS, SemanticTokens, STViT, default_cfg, filter_checkpoint
+from stvit.fast.token_linear import for_many_tokens
+from stvit.layers.pooling import Grid
+from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
+from stvit.models.reduced_vit import ReducedTokens, ReducedViT, method_choices
+from stvit.models.sparsified_swin import sparsify_swin
+from stvit.models.vit import DEIT_DEFAULTS, SemanticTokens, STViT, default_cfg, filter_checkpoint
+from stvit.surgery import recast
 
 
 class STViTDistilled(SemanticTokens, VisionTransformerDistilled):

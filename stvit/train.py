@@ -26,7 +26,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stvit.data.sources import Share
+from stvit.data.opened import Share
 from stvit.reduce import keep_rate_at
 from stvit.training import build, state
 from stvit.training.config import TrainConfig, from_command_line

@@ -1,6 +1,5 @@
-"""The house itself: import order, packaging that agrees with itself, a torch that fits torchvision."""
+"""The house itself: packaging that agrees with itself, a torch that fits torchvision, light imports."""
 
-import ast
 import builtins
 import importlib
 import re
@@ -12,89 +11,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-
-# Lower layers never import higher ones. Modules that stand together may not import each other
-# unless a later line of the same layer is allowed to look at an earlier one.
-LAYERS = [
-    [
-        "stvit.absorbed",
-        "stvit.compatibility",
-        "stvit.inference",
-        "stvit.groups",
-        "stvit.attention",
-        "stvit.windows",
-    ],
-    ["stvit.pooling", "stvit.record", "stvit.token_labels", "stvit.token_linear"],
-    ["stvit.semantic", "stvit.reduce"],
-    ["stvit.vit", "stvit.reduced_vit", "stvit.lvvit", "stvit.swin", "stvit.video_swin"],
-    ["stvit.sparsify", "stvit.optimize", "stvit.micro", "stvit.checkpoints", "stvit.convert", "stvit.dense"],
-    [
-        "stvit.data",
-        "stvit.evaluate",
-        "stvit.training",
-        "stvit.train",
-        "stvit.dense.segmentation.task",
-        "stvit.dense.segmentation.source",
-        "stvit.dense.segmentation.evaluate",
-        "stvit.dense.detection.task",
-        "stvit.dense.detection.source",
-        "stvit.dense.detection.evaluate",
-    ],
-    ["analysis.formats", "analysis.style", "analysis.results"],
-    ["analysis.images", "analysis.models", "analysis.panels", "analysis.trained"],
-    ["analysis"],
-]
-
-
-def modules() -> dict[str, Path]:
-    paths = [path for package in ("stvit", "analysis") for path in (ROOT / package).rglob("*.py")]
-    names = {}
-    for path in paths:
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return names
-
-
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.split(".")[0] in ("stvit", "analysis")}
-
-
-def layer(name: str) -> int | None:
-    """The place of the longest prefix that the layers name; None for a package's front door."""
-    places = [
-        (len(prefix), place)
-        for place, names in enumerate(LAYERS)
-        for prefix in names
-        if name == prefix or name.startswith((f"{prefix}.", f"{prefix}_"))
-    ]
-    return max(places)[1] if places else None
-
-
-@pytest.mark.parametrize("name", sorted(modules()))
-def test_imports_look_down(name):
-    own = layer(name)
-    if name == "stvit":
-        return  # the front door imports everything
-    assert own is not None, f"{name} has no place in the layers of tests/test_house.py"
-    known = modules()
-    above = {
-        imported
-        for imported in imports(known[name])
-        if imported in known and "." in imported and layer(imported) is not None and layer(imported) > own
-    }
-    assert not above, f"{name} imports {above} from above"
-
-
-def test_core_does_not_know_the_analyses():
-    for name, path in modules().items():
-        if name.startswith("stvit"):
-            assert not {i for i in imports(path) if i.startswith("analysis")}, name
 
 
 def requirements() -> dict[str, str]:

@@ -71,8 +71,8 @@ def test(model, images: int = TEST_IMAGES) -> dict:
     import torch
 
     from analysis.ablations.purity import scenes_for, small_radius
+    from stvit.data.opened import scene_batches
     from stvit.data.scenes import Scenes
-    from stvit.data.sources import scene_batches
     from stvit.evaluate import half_width
 
     scenes = Scenes(scenes_for(model), "test", images, str(CACHE))

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from stvit.data.opened import normalise
 from stvit.data.scenes import SMALL, SceneConfig, draw_scenes, sized
-from stvit.data.sources import normalise
+from stvit.layers.windows import window_counts
 from stvit.record import record
-from stvit.windows import window_counts
 
 
 class Subject(NamedTuple):

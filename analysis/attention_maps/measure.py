@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stvit.pooling import Grid, window_index
+from stvit.layers.pooling import Grid, window_index
 
 TOP_COLUMNS, TOP_TOKENS = 0.05, 0.3
 

@@ -22,7 +22,7 @@ def segmenter(size: str, side: int = 512) -> int:
     import torch
 
     from analysis.complexity.counting import count
-    from stvit.dense.extra import require
+    from stvit.extras import require
 
     upernet = require("transformers.models.upernet.modeling_upernet", "UperNet")
     from transformers import UperNetConfig

@@ -35,8 +35,8 @@ AS_IT_IS, WORTH = "as it is", 2.0  # per cent of the time
 
 @contextmanager
 def whole_batches():
-    """Without groups of images (``stvit.groups``)."""
-    from stvit import groups
+    """Without groups of images (``stvit.fast.groups``)."""
+    from stvit.fast import groups
 
     before, groups.GROUP = groups.GROUP, 2**62
     try:
@@ -54,8 +54,8 @@ def in_whole_batches(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def with_projected_keys(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Without ``stvit.absorbed``: every token's key and value are projected."""
-    from stvit.attention import Attention
+    """Without ``stvit.fast.absorbed``: every token's key and value are projected."""
+    from stvit.layers.attention import Attention
 
     def run(images: Tensor) -> Tensor:
         before, Attention.absorbs = Attention.absorbs, lambda *_: False
@@ -71,7 +71,7 @@ def without_centers(model: nn.Module) -> nn.Module:
     """Without G: all that a constant G·W_q could save, and more."""
     from torch import nn
 
-    from stvit.semantic import GlobalCenters
+    from stvit.layers.semantic import GlobalCenters
 
     model = deepcopy(model)
     for layer in model.modules():
@@ -95,7 +95,7 @@ def without_affine(model: nn.Module) -> nn.Module:
 def variants(model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
     """What stands beside what: the model as it is, and itself with one thing changed."""
     import stvit
-    from stvit.token_linear import for_many_tokens
+    from stvit.fast.token_linear import for_many_tokens
 
     return {
         AS_IT_IS: model,

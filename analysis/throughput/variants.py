@@ -102,7 +102,7 @@ def group_layers(model: nn.Module) -> None:
     from timm.models.swin_transformer import SwinTransformerBlock
     from timm.models.vision_transformer import Block
 
-    from stvit.groups import in_groups
+    from stvit.fast.groups import in_groups
 
     for layer in model.modules():
         if type(layer) in (Block, SwinTransformerBlock):

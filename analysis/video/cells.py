@@ -89,8 +89,8 @@ def test(model, clips: int = TEST_CLIPS) -> dict:
     import torch
 
     from stvit.data.clips import Clips, moving
+    from stvit.data.opened import scene_batches
     from stvit.data.scenes import MOTIONS
-    from stvit.data.sources import scene_batches
     from stvit.evaluate import half_width
 
     size, frames = TRAINING["image_size"], TRAINING["clip_length"]

@@ -47,7 +47,7 @@ def follow(model: nn.Module, clip: Tensor) -> Followed:
     import torch
 
     import stvit
-    from stvit.data.sources import normalise
+    from stvit.data.opened import normalise
 
     with torch.inference_mode(), stvit.record(model, attention=False) as maps:
         logits = model(normalise(clip[None]))

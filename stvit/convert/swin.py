@@ -6,7 +6,7 @@ import timm
 from timm.models.swin_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
-from stvit.swin import AnySizeSwin
+from stvit.models.swin import AnySizeSwin
 
 
 def load_swin(model: AnySizeSwin, source: nn.Module | dict[str, Tensor] | str) -> list[str]:

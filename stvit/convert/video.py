@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from stvit.checkpoints import read_state_dict
-from stvit.video_swin import VideoSwin
+from stvit.models.video_swin import VideoSwin
 
 TABLE, PATCHES = "relative_position_bias_table", "patch_embed.proj.weight"
 TORCHVISION = (  # torchvision's names → timm's; stages and mergings take turns there

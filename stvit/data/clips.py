@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import trange
 
+from stvit.data.opened import SceneSource, Share
 from stvit.data.scenes import MOTIONS, SceneConfig, draw_clips, sized
-from stvit.data.sources import SceneSource, Share
 from stvit.data.store import address, keep
 
 CHUNK = 128

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from stvit.dense.extra import require
+from stvit.extras import require
 
 NAMES = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 NEEDED = {

@@ -8,7 +8,7 @@ import torch
 from timm.data import create_dataset, create_loader
 from torch.utils.data import Subset
 
-from stvit.data.sources import Share, TimmSource
+from stvit.data.opened import Share, TimmSource
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP = 0.9  # of evaluation images, as the models' configurations have it

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from stvit.data.folders import HELD_OUT
 from stvit.data.frames import VideoError, fetch, random_frames, view_frames
-from stvit.data.sources import Batch, Share
+from stvit.data.opened import Batch, Share
 
 PREFIX = "kinetics:"
 UNUSED = ("cutmix", "color_jitter", "auto_augment", "reprob")  # what is for images alone

@@ -6,7 +6,7 @@
 Heads come from transformers and torchvision; what they need is the extra ``stvit[dense]``.
 """
 
-from stvit.dense.extra import INSTALL, require
 from stvit.dense.saved import load, save
+from stvit.extras import INSTALL, require
 
 __all__ = ["INSTALL", "load", "require", "save"]

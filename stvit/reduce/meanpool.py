@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from stvit.pooling import AdaptiveMeanPooling, token_grid
+from stvit.layers.pooling import AdaptiveMeanPooling, token_grid
 from stvit.reduce.plan import Mixed, Plan
 from stvit.reduce.reduction import Grid, Reduction, Seen, check_rate
 

@@ -19,9 +19,10 @@ from timm.layers import Attention as TimmAttention
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
-from stvit.attention import Attention, attend, attention_weights, recast
-from stvit.groups import in_groups
+from stvit.fast.groups import in_groups
+from stvit.layers.attention import Attention, attend, attention_weights
 from stvit.reduce.plan import Plan
+from stvit.surgery import recast
 
 Grid = tuple[int, int]
 

@@ -15,9 +15,9 @@ from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
 from stvit.checkpoints import WEIGHTS, fill, load_checkpoint, read_state_dict
+from stvit.models.reduced_vit import decisions
 from stvit.record import unwrap
 from stvit.reduce.dynamicvit import Decision, ratio_loss
-from stvit.reduced_vit import decisions
 from stvit.training import newton_schulz
 from stvit.training.config import TrainConfig
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stvit.checkpoints import save_checkpoint
-from stvit.data.sources import SceneSource, Share, TimmSource, open_source
+from stvit.data.opened import SceneSource, Share, TimmSource, open_source
 from stvit.evaluate import evaluate
 from stvit.training import build
 from stvit.training.config import TrainConfig

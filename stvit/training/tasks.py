@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from stvit.training.recipes import DENSE
 
 if TYPE_CHECKING:
-    from stvit.data.sources import Share
+    from stvit.data.opened import Share
     from stvit.training.config import TrainConfig
 
 TASKS = {

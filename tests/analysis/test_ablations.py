@@ -328,7 +328,7 @@ def test_a_training_begins_as_its_record_says(tmp_path, monkeypatch):
     """What changed the outcome of finished cells would show in the mean loss of their first 32 steps."""
     from stvit.train import Trainer
 
-    monkeypatch.setattr("stvit.data.sources.Scenes", DrawnWhenAsked)
+    monkeypatch.setattr("stvit.data.opened.Scenes", DrawnWhenAsked)
     cell = Cell(TABLES[0].rows[1], 0)
     step, recorded = record_of(cell)["curve"][0]
     trainer = Trainer(cell.config(out=str(tmp_path)))

@@ -137,7 +137,7 @@ def test_attention_is_switched_in_every_layer_and_computes_the_same():
 
 
 def test_grouped_layers_compute_the_same_in_groups(monkeypatch):
-    from stvit import groups
+    from stvit.fast import groups
 
     calls = []
     monkeypatch.setattr(groups, "GROUP", 1)  # a byte: an image at a time

@@ -7,10 +7,10 @@ import timm
 import torch
 
 from analysis.throughput import tricks
-from stvit import groups
-from stvit.attention import Attention
+from stvit.fast import groups
+from stvit.fast.token_linear import TokenLinear
+from stvit.layers.attention import Attention
 from stvit.optimize import PackedLinear
-from stvit.token_linear import TokenLinear
 
 
 @pytest.fixture(scope="module")

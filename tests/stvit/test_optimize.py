@@ -10,8 +10,8 @@ from reduced import images as reduced_images
 from torch import nn
 
 import stvit
+from stvit.fast.token_linear import TokenLinear
 from stvit.optimize import PackedLinear
-from stvit.token_linear import TokenLinear
 
 NAMES = ["micro_swin", "micro_stvit_swin", "micro_stvit_r_swin", "micro_deit", "micro_stvit", "micro_bat"]
 

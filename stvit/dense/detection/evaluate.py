@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 from torchmetrics.detection.helpers import CocoBackend
 
-from stvit.dense.extra import require
+from stvit.extras import require
 
 # Names here and in torchmetrics.
 SCORES = {

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from stvit.data.coco import CocoFolder
 from stvit.data.objects import SceneObjects
+from stvit.data.opened import Share
 from stvit.data.scenes import SceneConfig, sized
-from stvit.data.sources import Share
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 TRAIN, HELD_OUT = 8192, 1024  # scenes, if nothing is said

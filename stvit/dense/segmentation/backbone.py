@@ -14,7 +14,7 @@ import timm
 import torch
 
 import stvit  # registers the models with timm
-from stvit.dense.extra import require
+from stvit.extras import require
 
 require("transformers", "a segmentation head")
 

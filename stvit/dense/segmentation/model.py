@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stvit.dense.extra import require
+from stvit.extras import require
 
 require("transformers", "UperNet")
 

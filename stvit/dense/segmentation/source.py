@@ -18,8 +18,8 @@ from torchvision.transforms import v2
 
 from stvit.data.ade20k import IGNORED, AdeFolder
 from stvit.data.maps import SceneMaps
+from stvit.data.opened import Share
 from stvit.data.scenes import SceneConfig, sized
-from stvit.data.sources import Share
 
 Batch = tuple[Tensor, Tensor]
 TRAIN, HELD_OUT, TEST = 16384, 1024, 2048  # scenes, if nothing is said

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from stvit.data.chance import uniform
+from stvit.data.opened import SceneSource, Share, normalise, scene_batches
 from stvit.data.scenes import (
     CLASSES,
     MOTIONS,
@@ -16,7 +17,6 @@ from stvit.data.scenes import (
     sized,
 )
 from stvit.data.shapes import SHAPES
-from stvit.data.sources import SceneSource, Share, normalise, scene_batches
 from stvit.data.store import address
 
 CONFIG = SceneConfig()

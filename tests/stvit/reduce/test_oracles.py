@@ -11,10 +11,10 @@ from fill_rule import fill_state, make_input
 from torch import nn
 
 import stvit
-from stvit.attention import recast
 from stvit.reduce.density import density_peaks
 from stvit.reduce.plan import Mixed, Plan, compose
 from stvit.reduce.reduction import PruningBlock, Reduction
+from stvit.surgery import recast
 
 ORACLES = Path(__file__).resolve().parent.parent / "oracles"
 HOSTS = (3, 6, 9)

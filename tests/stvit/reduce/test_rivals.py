@@ -5,10 +5,10 @@ import timm
 import torch
 from reduced import MICRO, build, images, inputs
 
+from stvit.models.reduced_vit import decisions
 from stvit.reduce.dynamicvit import DynamicViT, ratio_loss
 from stvit.reduce.reduction import ObservedAttention
 from stvit.reduce.tome import ToMe
-from stvit.reduced_vit import decisions
 
 
 def test_proportional_attention_is_attention_over_copies():

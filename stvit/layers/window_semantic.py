@@ -1,0 +1,294 @@
+"""Layers of semantic tokens in a local transformer (Section 3.2): attention from window to neighbourhood.
+
+Keys and values are projected once for the whole map and gathered into windows then: windows that overlap
+cost no projection twice. ``Windows`` says who looks at whom, by the numbers of the tokens.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import LayerScale, use_fused_attn
+from timm.models.swin_transformer import SwinTransformerBlock
+from timm.models.swin_transformer import WindowAttention as TimmWindowAttention
+from torch import Tensor, nn
+
+from stvit.fast.groups import POOLING, in_groups
+from stvit.layers.attention import Attention, ContextBlock, attend, attention_weights, linear_rows
+from stvit.layers.pooling import Grid, Pooling, create_pooling
+from stvit.layers.semantic import GlobalCenters
+from stvit.layers.windows import gather, inside_windows, restore_table, window_counts
+
+# Bytes of keys and values gathered at once on a CPU: they stay in its cache, and malloc reuses their pages.
+GATHERED = 4 * 2**20
+
+
+class Windows(NamedTuple):
+    """The queries of window i are the tokens ``queries[i]``, its keys the tokens ``keys[i]``."""
+
+    queries: Tensor  # (windows, Q)
+    keys: Tensor  # (windows, K)
+    restore: Tensor  # (N,): where each token stands when the queries of all windows are laid out in a row
+    mask: Tensor | None = None  # (windows, K), added to the logits of all queries of a window
+
+
+class WindowedAttention(Attention):
+    """Multi-head attention in windows, or between all tokens where ``windows`` is None."""
+
+    @classmethod
+    def from_swin(cls, attention: TimmWindowAttention) -> WindowedAttention:
+        """The projections of a Swin layer, without its relative position bias."""
+        self = cls.__new__(cls)
+        nn.Module.__init__(self)
+        self.num_heads = attention.num_heads
+        self.attn_dim = attention.proj.in_features
+        self.head_dim = self.attn_dim // self.num_heads
+        self.scale, self.fused_attn = attention.scale, use_fused_attn()
+        self.qkv, self.proj = attention.qkv, attention.proj
+        self.attn_drop, self.proj_drop = attention.attn_drop, attention.proj_drop
+        self.q_norm, self.k_norm, self.norm, self.gate = nn.Identity(), nn.Identity(), nn.Identity(), None
+        return self
+
+    def forward(self, query: Tensor, key: Tensor | None = None, windows: Windows | None = None) -> Tensor:
+        if windows is None:
+            return super().forward(query, key)
+        q, kv = self.linear(query, key)  # (B, N, C), (B, N keys, 2C)
+        parts = [self.attend(q, kv, part) for part in self.split(windows, kv)]  # (B, windows·Q, C) together
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        x = gather(x, windows.restore[None]).squeeze(1)  # (B, N, C)
+        return self.proj_drop(self.proj(x))
+
+    def attend(self, q: Tensor, kv: Tensor, windows: Windows) -> Tensor:
+        q, k, v = self.heads(q, kv, windows)  # (B·windows, heads, Q or K, head_dim) each
+        dropout = self.attn_drop.p if self.training else 0.0
+        x = attend(q, k, v, self.scale, self.mask(windows, q), dropout, self.fused_attn)
+        return x.transpose(1, 2).reshape(kv.shape[0], -1, self.attn_dim)  # (B, windows·Q, C)
+
+    @staticmethod
+    def split(windows: Windows, kv: Tensor) -> list[Windows]:
+        """On a CPU as many windows at a time as keep the gathered keys in memory that is reused."""
+        count, keys = windows.keys.shape
+        size = kv.shape[0] * keys * kv.shape[2] * kv.element_size()  # of one window's keys and values
+        step = max(1, GATHERED // size) if kv.device.type == "cpu" else count
+        if step >= count:
+            return [windows]
+        return [
+            Windows(
+                windows.queries[i : i + step],
+                windows.keys[i : i + step],
+                windows.restore,
+                None if windows.mask is None else windows.mask[i : i + step],
+            )
+            for i in range(0, count, step)
+        ]
+
+    def weights(self, query: Tensor, key: Tensor | None = None, windows: Windows | None = None) -> Tensor:
+        """The maps put back on the grid: (B, heads, N queries, N keys), 0 outside a query's window."""
+        if windows is None:
+            return super().weights(query, key)
+        q, k, _ = self.heads(*self.linear(query, key), windows)
+        maps = attention_weights(q, k, self.scale, self.mask(windows, q))  # (B·windows, heads, Q, K)
+        maps = maps.unflatten(0, (query.shape[0], -1))
+        columns = windows.keys[None, :, None, None].expand_as(maps)
+        wide = maps.new_zeros(*maps.shape[:4], (query if key is None else key).shape[1])
+        wide = wide.scatter_add_(4, columns, maps)  # (B, windows, heads, Q, N keys)
+        return wide.transpose(1, 2).flatten(2, 3)[:, :, windows.restore]
+
+    def linear(self, query: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
+        if key is None:
+            qkv = self.qkv(query)  # (B, N, 3C)
+            return qkv[..., : self.attn_dim], qkv[..., self.attn_dim :]
+        C = self.attn_dim
+        return linear_rows(self.qkv, query, 0, C), linear_rows(
+            self.qkv, key, C, 3 * C
+        )  # (B, N, C), (B, N keys, 2C)
+
+    def heads(self, q: Tensor, kv: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        q = gather(q, windows.queries).unflatten(3, (self.num_heads, self.head_dim))
+        kv = gather(kv, windows.keys).unflatten(3, (2, self.num_heads, self.head_dim))
+        k, v = kv.flatten(0, 1).permute(2, 0, 3, 1, 4).unbind(0)
+        return q.flatten(0, 1).transpose(1, 2), k, v  # (B·windows, heads, Q or K, d)
+
+    @staticmethod
+    def mask(windows: Windows, q: Tensor) -> Tensor | None:
+        if windows.mask is None:
+            return None
+        mask = windows.mask.to(q.dtype)[:, None, None]  # (windows, 1, 1, K)
+        return mask.repeat(q.shape[0] // mask.shape[0], 1, 1, 1)  # (B·windows, 1, 1, K)
+
+
+class WindowedLayer(ContextBlock):
+    """A pre-norm block whose attention goes by ``Windows``."""
+
+    @classmethod
+    def from_swin(cls, block: SwinTransformerBlock, layer_scale: float | None = None) -> WindowedLayer:
+        self = cls.__new__(cls)
+        nn.Module.__init__(self)
+        like = block.norm1.weight
+        for name in ("norm1", "drop_path1", "norm2", "mlp", "drop_path2"):
+            setattr(self, name, getattr(block, name))
+        self.attn = WindowedAttention.from_swin(block.attn)
+        for name in ("ls1", "ls2"):
+            scale = nn.Identity() if layer_scale is None else LayerScale(block.dim, init_values=layer_scale)
+            setattr(self, name, scale.to(device=like.device, dtype=like.dtype))
+        return self
+
+    def update(
+        self, x: Tensor, query: Tensor, key: Tensor | None = None, windows: Windows | None = None
+    ) -> Tensor:
+        return self.feed_forward(x + self.drop_path1(self.ls1(self.attn(query, key, windows))))
+
+
+class SemanticLayer(WindowedLayer):
+    """A layer on the semantic tokens alone: within windows, or across them."""
+
+    def forward(self, s: Tensor, windows: Windows | None = None) -> Tensor:
+        return self.update(s, self.norm1(s), None, windows)  # (B, M, C)
+
+
+class StgmLayer(WindowedLayer):
+    """A layer of the STGM with the keys X (Eq. 1 to the letter): MHA(S + G, X, X) + S, then FFN."""
+
+    centers: nn.Module | None  # G, in the layers behind the first
+
+    @classmethod
+    def from_swin(cls, block: SwinTransformerBlock, layer_scale: float | None = None) -> StgmLayer:
+        self = super().from_swin(block, layer_scale)
+        self.centers = None
+        return self
+
+    def forward(self, s: Tensor, x: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
+        return self.update(s, *self.sources(s, x, grid), windows)  # (B, M, C)
+
+    def sources(self, s: Tensor, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Queries and keys, normalised."""
+        return self.guide(self.norm1(s), grid), self.norm1(x)
+
+    def guide(self, queries: Tensor, grid: Grid) -> Tensor:
+        return queries if self.centers is None else self.centers(queries, grid)
+
+    def assignment(self, s: Tensor, x: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
+        """(B, M, N): the part each image token has in each semantic token, over all heads; rows sum to 1."""
+        weights = self.attn.weights(*self.sources(s, x, grid), windows).mean(1)[:, :, -x.shape[1] :]
+        return weights / weights.sum(-1, keepdim=True)
+
+
+class ConcatStgmLayer(StgmLayer):
+    """A layer of the STGM with the keys Concat(S, X) (Eq. 2), which are normalised and projected once."""
+
+    def sources(self, s: Tensor, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        keys = self.norm1(torch.cat([s, x], dim=1))  # (B, M + N, C)
+        return self.guide(keys[:, : s.shape[1]], grid), keys
+
+
+class OffsetStgmLayer(ConcatStgmLayer):
+    """The released code's reading of G: added to S, to the residual too, but not to the keys."""
+
+    def forward(self, s: Tensor, x: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
+        return self.update(self.guide(s, grid), *self.sources(s, x, grid), windows)
+
+    def sources(self, s: Tensor, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        return self.norm1(self.guide(s, grid)), self.norm1(torch.cat([s, x], dim=1))
+
+
+class PerWindowStgmLayer(ConcatStgmLayer):
+    """The same function with keys that are gathered first, and so normalised and projected in each window.
+
+    What the authors' program computes and the printed FLOPs count.
+    """
+
+    shortcut: bool = True  # the released classifier adds no residual around this attention
+
+    def forward(self, s: Tensor, x: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
+        if windows is None:
+            return self.update(s, self.norm1(s), self.norm1(self.candidates(s, x)))
+        keys = gather(self.candidates(s, x), windows.keys).flatten(0, 1)  # (B·windows, K, C)
+        centers = gather(s, windows.queries).flatten(0, 1)  # (B·windows, w_s², C)
+        centers = self.update(centers, self.norm1(centers), self.norm1(keys))
+        return centers.reshape(s.shape)[:, windows.restore]  # (B, M, C)
+
+    def candidates(self, s: Tensor, x: Tensor) -> Tensor:
+        """The tokens that ``windows.keys`` counts."""
+        return torch.cat([s, x], dim=1)
+
+    def update(
+        self, x: Tensor, query: Tensor, key: Tensor | None = None, windows: Windows | None = None
+    ) -> Tensor:
+        if self.shortcut:
+            return super().update(x, query, key, windows)
+        return self.feed_forward(self.ls1(self.attn(query, key, windows)))
+
+
+class PerWindowImageStgmLayer(PerWindowStgmLayer):
+    """The same with the keys X alone (Eq. 1), as the printed FLOPs of video models count."""
+
+    sources = StgmLayer.sources
+
+    def candidates(self, s: Tensor, x: Tensor) -> Tensor:
+        return x
+
+
+class RecoveryLayer(WindowedLayer):
+    """The recovery module (Eq. 6): X̂ = MHA(X, S, S) + X, X = FFN(X̂) + X̂."""
+
+    def forward(
+        self, x: Tensor, s: Tensor, windows: Windows | None = None, real: Tensor | None = None
+    ) -> Tensor:
+        """``real``: the numbers of the tokens that go on, where ``x`` holds padding too."""
+        update = self.attn(self.norm1(x), self.norm1(s), windows)  # (B, N, C)
+        if real is not None:
+            x, update = x[:, real], update[:, real]
+        return in_groups(self, self.feed_forward, x + self.drop_path1(self.ls1(update)))
+
+
+class WindowPooling(nn.Module):
+    """Initial cluster centers of a local transformer: w_s × w_s in each window (Section 3.2)."""
+
+    def __init__(self, pooling: str, dim: int, semantic_window: int, window: Grid):
+        super().__init__()
+        self.window, self.tokens = tuple(window), (semantic_window, semantic_window)
+        self.pool: Pooling = create_pooling(pooling, dim, self.tokens, self.window)
+        if self.pool.tokens is None:
+            raise ValueError(
+                f"pooling {pooling!r} gives no grid of {semantic_window} × {semantic_window} tokens"
+            )
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """(B, H·W, C) → (B, M, C), in the reading order of the semantic tokens' grid."""
+        return in_groups(self, partial(self.whole, grid=grid), x, width=POOLING)
+
+    def whole(self, x: Tensor, grid: Grid) -> Tensor:
+        windows = gather(x, inside_windows(grid, self.window, x.device)).flatten(0, 1)  # (B·windows, w², C)
+        centers = self.pool.forward(windows, self.window)  # (B·windows, w_s², C), recorded here, not there
+        return centers.reshape(x.shape[0], -1, x.shape[2])[:, self._restore(grid, x.device)]
+
+    def assignment(self, x: Tensor, grid: Grid) -> Tensor:
+        """(B, M, H·W): the weight of each image token of the map in each center."""
+        table = inside_windows(grid, self.window, x.device)  # (windows, w²)
+        shares = self.pool.assignment(x[:, table].flatten(0, 1), self.window)  # (B·windows, w_s², w²)
+        shares = shares.unflatten(0, (x.shape[0], -1))
+        wide = shares.new_zeros(*shares.shape[:3], x.shape[1])
+        wide = wide.scatter_add_(3, table[None, :, None].expand_as(shares), shares)
+        return wide.flatten(1, 2)[:, self._restore(grid, x.device)]
+
+    def _restore(self, grid: Grid, device: torch.device) -> Tensor:
+        rows, columns = window_counts(grid, self.window)
+        return restore_table((rows * self.tokens[0], columns * self.tokens[1]), self.tokens, device)
+
+
+class GridCenters(GlobalCenters):
+    """G on a grid of semantic tokens; on another grid it is interpolated."""
+
+    def __init__(self, grid: Grid, dim: int):
+        super().__init__(grid[0] * grid[1], dim)
+        self.grid = tuple(grid)
+
+    def forward(self, s: Tensor, grid: Grid) -> Tensor:
+        if tuple(grid) == self.grid:
+            return s + self.weight
+        centers = self.weight.unflatten(0, self.grid).permute(2, 0, 1)[None]  # (1, C, h, w)
+        centers = F.interpolate(centers, size=grid, mode="bicubic", align_corners=False)
+        return s + centers.flatten(2).transpose(1, 2)  # (B, M, C)

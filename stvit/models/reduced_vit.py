@@ -1,0 +1,247 @@
+"""Trunks with token reductions: any of ``stvit.reduce.METHODS`` in a plain ViT of timm."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from contextlib import contextmanager
+
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn, init_weights_vit_timm
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from stvit.fast.groups import in_groups
+from stvit.models.vit import default_cfg
+from stvit.reduce import METHODS, Plan, Reduction, Seen
+from stvit.reduce.dynamicvit import Decision
+from stvit.reduce.reduction import HostBlock, check_rate
+
+
+class ReducedTokens:
+    """What reductions add to a timm ViT; mixed into the ViT's own class.
+
+    Layers keep timm's names; what a reduction learns is ``blocks.*.reduction``.
+    """
+
+    def equip(self, method: str, at: int | Iterable[int] | None = None, **choices) -> None:
+        """Put reductions by ``method`` into the layers ``at``, counted from 1 (default: the method's own)."""
+        reduction = find_method(method)
+        unknown = [name for name in choices if name not in method_choices(method)]
+        if unknown:
+            names = ", ".join(method_choices(method))
+            raise ValueError(f"{method} has no choice {unknown[0]!r}; it has {names}")
+        depth = len(self.blocks)
+        layers = reduction.layers(depth) if at is None else (at,) if isinstance(at, int) else tuple(at)
+        if len(set(layers)) != len(layers) or not all(1 <= layer <= depth for layer in layers):
+            raise ValueError(f"at={layers} must be distinct layers from 1 to {depth}")
+        if reduction.needs_class_token and not self.has_class_token:
+            raise ValueError(f"{method} orders tokens by class attention, and this model has no class token")
+        blocks = list(self.blocks)
+        for stage, layer in enumerate(sorted(layers)):
+            blocks[layer - 1] = build_reduction(reduction, self.embed_dim, stage, choices).host(
+                blocks[layer - 1]
+            )
+        self.blocks = nn.Sequential(*blocks)
+        self.method = method
+
+    @property
+    def reductions(self) -> dict[int, Reduction]:
+        """The reductions by the number of their layer, from 1."""
+        return {i: b.reduction for i, b in enumerate(self.blocks, 1) if isinstance(b, HostBlock)}
+
+    def set_keep_rate(self, keep_rate: float) -> None:
+        """Another keep rate from the next forward on, for schedules such as ``stvit.reduce.keep_rate_at``."""
+        rated = [r for r in self.reductions.values() if hasattr(r, "keep_rate")]
+        if not rated:
+            raise ValueError(f"{self.method} has no keep rate")
+        for reduction in rated:
+            reduction.keep_rate = check_rate(keep_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, channels, height, width) → (B, prefix + M, C), behind the final norm."""
+        return self.norm(self.forward_layers(x))
+
+    def forward_layers(self, images: Tensor, trace: list | None = None) -> Tensor:
+        """All layers in order; ``trace`` collects what each of them returns, and its plan."""
+        grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
+        x = self._pos_embed(self.patch_embed(images))
+        x = self.norm_pre(x)  # (B, prefix + N, C)
+        seen = Seen(x.shape[1] - self.num_prefix_tokens, tuple(grid), None, self.num_prefix_tokens)
+        for block in self.blocks:
+            x, plan, seen = self.run(block, x, seen)  # (B, prefix + M, C)
+            if trace is not None:
+                trace.append((x, plan))
+        return x
+
+    def run(self, block: nn.Module, x: Tensor, seen: Seen) -> tuple[Tensor, Plan, Seen]:
+        """One layer, and what the next one may know."""
+        keep = self.grad_checkpointing and torch.is_grad_enabled()
+        if not isinstance(block, HostBlock):
+            tokens = (x,) if seen.bias is None else (x, seen.bias)
+            y = checkpoint(block, *tokens, use_reentrant=False) if keep else in_groups(block, block, *tokens)
+            return y, Plan(), seen
+        y, plan = checkpoint(block, x, seen, use_reentrant=False) if keep else block(x, seen)
+        bias = None if plan.mass is None else block.reduction.key_bias(plan.mass, seen.prefix)
+        return y, plan, seen._replace(grid=None if plan.parts else seen.grid, mass=plan.mass, bias=bias)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+        output_dict: bool = False,
+    ):
+        """As timm's: the tokens behind the chosen layers.
+
+        In ``NCHW`` each place of the image's grid reads the token that holds it now, and 0 where its
+        token was dropped; in ``NLC`` come the tokens as they are, fewer layer by layer.
+        """
+        if output_fmt not in ("NCHW", "NLC"):
+            raise ValueError(f"unknown output_fmt {output_fmt!r}; choose one of NCHW, NLC")
+        take, _ = feature_take_indices(len(self.blocks), indices)
+        trace: list[tuple[Tensor, Plan]] = []
+        last, prefix = self.forward_layers(x, trace), self.num_prefix_tokens
+        tokens = [self.norm(trace[i][0]) if norm else trace[i][0] for i in take]
+        prefixes, maps = [t[:, :prefix] for t in tokens], [t[:, prefix:] for t in tokens]
+        if output_fmt == "NCHW":
+            grid = self.patch_embed.dynamic_feat_size(x.shape[-2:])
+            steps = [(plan, y.shape[1] - prefix) for y, plan in trace]
+            maps = [
+                put_back(image, steps[: i + 1], grid[0] * grid[1])
+                .transpose(1, 2)
+                .unflatten(2, grid)
+                .contiguous()
+                for i, image in zip(take, maps, strict=True)
+            ]
+        if output_dict:
+            out = {"image_intermediates": maps}
+            if return_prefix_tokens and prefix:
+                out["image_intermediates_prefix"] = prefixes
+            return out if intermediates_only else {**out, "image_features": self.norm(last)}
+        if return_prefix_tokens and prefix:
+            maps = list(zip(maps, prefixes, strict=True))
+        return maps if intermediates_only else (self.norm(last), maps)
+
+    @staticmethod
+    def plain_blocks(blocks: Iterable[nn.Module]) -> nn.Sequential:
+        """The layers without reductions."""
+        return nn.Sequential(*(b.to_block() if isinstance(b, HostBlock) else b for b in blocks))
+
+    def adapt_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """DynamicViT's checkpoints keep the predictors apart; here each is in the layer that it precedes."""
+        hosts = [i for i, block in enumerate(self.blocks) if isinstance(block, HostBlock)]
+        names = {f"score_predictor.{s}.": f"blocks.{i}.reduction." for s, i in enumerate(hosts)}
+        adapted = {}
+        for key, value in state_dict.items():
+            old = next((name for name in names if key.startswith(name)), None)
+            adapted[key if old is None else names[old] + key.removeprefix(old)] = value
+        return adapted
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
+        return super().load_state_dict(self.adapt_state_dict(state_dict), strict, assign)
+
+
+class ReducedViT(ReducedTokens, VisionTransformer):
+    """A vision transformer with reductions; arguments: the method, its choices, and timm's ViT's."""
+
+    def __init__(self, method: str, at: int | Iterable[int] | None = None, **kwargs):
+        choices, vit = split_choices(method, kwargs)
+        super().__init__(**vit)
+        self.equip(method, at, **choices)
+        if vit.get("device") is not None or vit.get("dtype") is not None:
+            self.to(device=vit.get("device"), dtype=vit.get("dtype"))
+
+
+def put_back(image: Tensor, steps: list[tuple[Plan, int]], count: int) -> Tensor:
+    """Tokens (B, M, C) back at the ``count`` places that the image began with, through all plans."""
+    before = [count, *(tokens for _, tokens in steps[:-1])]
+    for (plan, _), old in zip(reversed(steps), reversed(before), strict=True):
+        image = plan.unmerge(image, old)
+    return image
+
+
+@contextmanager
+def decisions(model: nn.Module):
+    """The keep decisions, (B, N) a stage, of forwards in training: what DynamicViT's ratio loss needs.
+
+    with decisions(model) as kept:
+        logits = model(images)
+    loss = criterion(logits, targets) + 2 * ratio_loss(kept, keep_rate=0.7)
+    """
+    kept: list[Tensor] = []
+    deciders = [module for module in model.modules() if isinstance(module, Decision)]
+    if not deciders:
+        raise ValueError(f"{type(model).__name__} takes no keep decisions; this is for DynamicViT")
+    hooks = [module.register_forward_hook(lambda _, __, keep: kept.append(keep)) for module in deciders]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def find_method(method: str) -> type[Reduction]:
+    if method not in METHODS:
+        raise ValueError(f"unknown reduction method {method!r}; choose one of {', '.join(METHODS)}")
+    return METHODS[method]
+
+
+def method_choices(method: str) -> tuple[str, ...]:
+    """The names of what can be chosen about a method."""
+    own = inspect.signature(find_method(method)).parameters
+    return tuple(name for name in own if name not in ("dim", "stage"))
+
+
+def split_choices(method: str, kwargs: dict) -> tuple[dict, dict]:
+    """``kwargs`` as the method's choices and the rest."""
+    names = method_choices(method)
+    choices = {name: value for name, value in kwargs.items() if name in names}
+    return choices, {name: value for name, value in kwargs.items() if name not in names}
+
+
+def build_reduction(reduction: type[Reduction], dim: int, stage: int, choices: dict) -> Reduction:
+    if "stage" in inspect.signature(reduction).parameters:
+        choices = dict(choices, stage=stage)
+    module = reduction(dim, **choices)
+    module.apply(init_weights_vit_timm)
+    return module
+
+
+SIZES = {
+    "tiny": dict(patch_size=16, embed_dim=192, depth=12, num_heads=3),
+    "small": dict(patch_size=16, embed_dim=384, depth=12, num_heads=6),
+    "base": dict(patch_size=16, embed_dim=768, depth=12, num_heads=12),
+}
+NAMES = {f"{method}_deit_{size}_patch16_224": (method, size) for method in METHODS for size in SIZES}
+default_cfgs = generate_default_cfgs({name: default_cfg() for name in NAMES})
+
+
+def _register(name: str, method: str, size: str) -> None:
+    def create(pretrained: bool = False, **kwargs) -> ReducedViT:
+        return build_model_with_cfg(
+            ReducedViT,
+            name,
+            pretrained,
+            pretrained_filter_fn=checkpoint_filter_fn,
+            feature_cfg=dict(out_indices=3, feature_cls="getter"),
+            method=method,
+            **{"dynamic_img_size": True, **SIZES[size], **kwargs},
+        )
+
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = f"DeiT-{size[0].upper()} with reductions by {METHODS[method].__name__}."
+    globals()[name] = register_model(create)
+
+
+for _name, (_method, _size) in NAMES.items():
+    _register(_name, _method, _size)

@@ -1,0 +1,244 @@
+"""STViT-Swin and STViT-R-Swin: timm's Swin with semantic tokens in the windows of stage 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.swin_transformer import SwinTransformer
+from torch import Tensor, nn
+
+from stvit.layers.window_options import OPTIONS, SemanticOptions
+from stvit.layers.window_semantic import GridCenters
+from stvit.models.dumbbell import Dumbbell, DumbbellStage, SemanticStage
+from stvit.models.swin import AnySizeSwin, ConvStem
+
+
+class SemanticSwin(AnySizeSwin):
+    """What both models share; ``SemanticOptions`` lists what ``options`` may hold."""
+
+    def equip(
+        self, units: Sequence[Sequence[int]], mask_padding: bool, always_shift: bool, options: dict
+    ) -> None:
+        """Make stage 3 of a Swin one of dumbbell units, with the weights that it has."""
+        if len(self.layers) != 4:
+            raise ValueError(f"semantic tokens go into stage 3 of 4; this Swin has {len(self.layers)} stages")
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise ValueError(f"unknown options {', '.join(unknown)}; choose from {', '.join(OPTIONS)}")
+        self.semantic_options = SemanticOptions(**options)
+        self.adopt_blocks(mask_padding, always_shift)
+        units = tuple(Dumbbell(*unit) for unit in units)
+        self.layers[2] = DumbbellStage.from_swin(self.layers[2], units, self.semantic_options)
+
+    def equip_without_recovery(
+        self, base_depth: int | None, stgm_layers: int, mask_padding: bool, options: dict
+    ) -> None:
+        if len(self.layers) != 4:
+            raise ValueError(f"semantic tokens go into stage 3 of 4; this Swin has {len(self.layers)} stages")
+        depth = len(self.layers[2].blocks)
+        base = {6: 2, 18: 10}.get(depth, depth // 2) if base_depth is None else base_depth
+        if not (base >= 0 and stgm_layers >= 1 and base + stgm_layers <= depth):
+            raise ValueError(
+                f"{base} layers and an STGM of {stgm_layers} do not fit a stage 3 of {depth} layers; choose "
+                f"stgm_layers ≥ 1 and 0 ≤ base_depth ≤ {max(0, depth - max(stgm_layers, 1))}"
+            )
+        units = [(base, stgm_layers, depth - base - stgm_layers, 0)]
+        self.equip(units, mask_padding, False, options)
+        self.layers[3] = SemanticStage.from_swin(self.layers[3], self.semantic_options)
+        patch, window = self.feature_info[2]["reduction"], max(self.layers[2].window)
+        coarse = round(patch * window / self.semantic_options.semantic_window)
+        for stage in (2, 3):
+            self.feature_info[stage] = dict(self.feature_info[stage], reduction=coarse)
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        centers = {
+            f"{name}.weight" for name, module in self.named_modules() if isinstance(module, GridCenters)
+        }
+        return super().no_weight_decay() | centers
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict:
+        groups = super().group_matcher(coarse)
+        if coarse:
+            return groups
+        first = sum(len(stage.blocks) for stage in self.layers[:2])
+        return dict(groups, blocks=[(r"^layers\.2\.initial", (first,)), *groups["blocks"]])
+
+
+class STViTSwin(SemanticSwin):
+    """STViT in Swin (Section 3.2). Arguments are those below, SemanticOptions' and timm's Swin's.
+
+    1. A convolutional stem, Swin's stages 1 and 2, and the first ``base_depth`` layers of stage 3.
+    2. STGM: w_s × w_s semantic tokens in each window, with larger key windows.
+    3. Further layers of stage 3: within the windows and across them, in turn.
+    4. Linear C → 2C, no downsampling; stage 4 on the semantic tokens.
+
+    base_depth: layers of stage 3 before the STGM (2 of 6, 10 of 18)
+    stgm_layers: how many layers the STGM has
+    mask_padding: padding takes no part in window attention
+    """
+
+    def __init__(
+        self,
+        base_depth: int | None = None,
+        stgm_layers: int = 2,
+        mask_padding: bool = True,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        **choices: object,
+    ):
+        options = {name: choices.pop(name) for name in OPTIONS if name in choices}
+        super().__init__(depths=depths, **{**TRUNK, **choices})
+        self.equip_without_recovery(base_depth, stgm_layers, mask_padding, options)
+
+
+class STViTRSwin(SemanticSwin):
+    """STViT-R in Swin (Section 3.3): stage 3 is made of dumbbell units that return to the full map.
+
+    units: for each unit its image, STGM, semantic and recovery layers; by default units of (1, 2, 2, 1).
+        One unit such as (6, 2, 9, 1) is Table 9's recovery without dumbbell units
+    mask_padding: padding takes no part in window attention
+    always_shift: shift windows even where one covers the map
+    output_norms: a norm behind each stage for ``features_only`` and ``forward_intermediates``
+    """
+
+    def __init__(
+        self,
+        units: Sequence[Sequence[int]] | None = None,
+        mask_padding: bool = True,
+        always_shift: bool = False,
+        output_norms: bool = False,
+        depths: Sequence[int] = (2, 2, 18, 2),
+        **choices: object,
+    ):
+        options = {name: choices.pop(name) for name in OPTIONS if name in choices}
+        super().__init__(depths=depths, **{**TRUNK, **choices})
+        if units is None:
+            units = [Dumbbell()] * max(1, len(self.layers[2].blocks) // 6) if len(self.layers) > 2 else []
+        self.equip(units, mask_padding, always_shift, options)
+        if self.layers[2].units[-1].recovery == 0:
+            raise ValueError("STViT-R's last unit must recover the map; STViT-Swin is the model without")
+        norms = [nn.LayerNorm(info["num_chs"]) for info in self.feature_info] if output_norms else []
+        like = self.norm.weight
+        self.output_norms = nn.ModuleList(norms).to(device=like.device, dtype=like.dtype)
+
+    def forward_intermediates(
+        self, x: Tensor, indices=None, *args, intermediates_only: bool = False, **kwargs
+    ):
+        """As timm's: the map behind each chosen stage, (B, C, H, W), normalised with ``output_norms``."""
+        last, maps = super().forward_intermediates(x, indices, *args, **kwargs)
+        if self.output_norms:
+            stages = [self._stage_of(m) for m in maps]
+            maps = [
+                norm(m.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+                for norm, m in zip((self.output_norms[i] for i in stages), maps, strict=True)
+            ]
+        return maps if intermediates_only else (last, maps)
+
+    def _stage_of(self, feature: Tensor) -> int:
+        return [info["num_chs"] for info in self.feature_info].index(feature.shape[1])
+
+
+TRUNK = dict(embed_layer=ConvStem, always_partition=True, strict_img_size=False)
+
+
+def default_cfg(**kwargs: object) -> dict:
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "fixed_input_size": False,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "first_conv": "patch_embed.proj.0.conv",
+        "classifier": "head.fc",
+        "license": "mit",
+        **kwargs,
+    }
+
+
+SIZES = {
+    "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
+    "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)),
+    "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)),
+}
+
+# The released weights' architecture: what differs from the paper's text. The detectors' backbone shares
+# the classifier's parameters, but not its function.
+RELEASED: dict[str, dict] = {
+    "released": dict(
+        pooling="max", initialization="spatial", layer_scale=1e-5, project_keys="per_window", shortcut=False
+    ),
+    "released_detection": dict(
+        pooling="max",
+        initialization="spatial",
+        layer_scale=1e-5,
+        stgm_keys="image",
+        key_windows=(14, 21),
+        cross_window=None,
+        recovery_window=9,
+        border="masked",
+        mask_padding=False,
+        always_shift=True,
+        output_norms=True,
+    ),
+}
+
+default_cfgs = generate_default_cfgs(
+    {
+        **{f"stvit_swin_{size}_patch4_window7_224": default_cfg(pool_size=(6, 6)) for size in SIZES},
+        **{
+            f"stvit_r_swin_{size}_patch4_window7_224{tag}": default_cfg()
+            for size in ("small", "base")
+            for tag in ("", *(f".{released}" for released in RELEASED))
+        },
+    }
+)
+
+
+def _create(cls: type[SwinTransformer], size: str, pretrained: bool, **kwargs: object) -> nn.Module:
+    kind = "swin" if cls is STViTSwin else "r_swin"
+    tag = kwargs.get("pretrained_cfg")
+    variant = RELEASED.get(tag, {}) if isinstance(tag, str) else {}
+    return build_model_with_cfg(
+        cls,
+        f"stvit_{kind}_{size}_patch4_window7_224",
+        pretrained,
+        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
+        **{**SIZES[size], **variant, **kwargs},
+    )
+
+
+@register_model
+def stvit_swin_tiny_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTSwin:
+    """STViT-Swin-T (Table 2)."""
+    return _create(STViTSwin, "tiny", pretrained, **kwargs)
+
+
+@register_model
+def stvit_swin_small_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTSwin:
+    """STViT-Swin-S (Table 2)."""
+    return _create(STViTSwin, "small", pretrained, **kwargs)
+
+
+@register_model
+def stvit_swin_base_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTSwin:
+    """STViT-Swin-B (Table 2)."""
+    return _create(STViTSwin, "base", pretrained, **kwargs)
+
+
+@register_model
+def stvit_r_swin_small_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTRSwin:
+    """STViT-R-Swin-S (Tables 3, 5, 12); tags ``released`` and ``released_detection``."""
+    return _create(STViTRSwin, "small", pretrained, **kwargs)
+
+
+@register_model
+def stvit_r_swin_base_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTRSwin:
+    """STViT-R-Swin-B (Tables 3, 5, 12); tags ``released`` and ``released_detection``."""
+    return _create(STViTRSwin, "base", pretrained, **kwargs)

@@ -1,0 +1,368 @@
+"""STViT in global vision transformers: DeiT and every other plain ViT of timm."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from timm.layers import global_pool_nlc
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from stvit.fast.groups import POOLING, in_groups
+from stvit.fast.token_linear import for_few_tokens
+from stvit.layers.attention import ContextBlock, RelativeAttention
+from stvit.layers.pooling import Grid, IntraInterPooling, create_pooling
+from stvit.layers.semantic import (
+    ClusterLayer,
+    ConditionalPosition,
+    GenerationLayer,
+    GlobalCenters,
+    GlobalInitialization,
+    LearnedEncodingLayer,
+)
+
+INITIALIZATIONS = ("both", "spatial", "global", "learned")  # the rows of Table 7
+POSITIONS = ("none", "learned", "conditional", "relative")  # the rows of Table 14
+
+
+class SemanticTokens:
+    """What STViT adds to a timm ViT; mixed into the ViT's own class.
+
+    1. Base layers 1 … at−1 update the image tokens X.
+    2. The first STGM layer lets initial cluster centers P = pool(X) look at X (Eqs. 1, 4, 5).
+    3. Further STGM layers let S + G look at S and X (Eqs. 2-3). X itself is not updated.
+    4. The remaining layers update the semantic tokens S alone.
+
+    A class token (or registers) takes part in the base layers and is among the keys of the STGM;
+    behind it, it goes on in front of the semantic tokens if the head reads it, else it is dropped.
+    Layers keep timm's names: new are only ``initial``, ``position`` and ``blocks.*.centers``.
+    """
+
+    def equip(
+        self,
+        num_semantic_tokens: int | Grid = 16,
+        stgm_at: int = 5,
+        stgm_layers: int = 2,
+        pooling: str = "intra_inter",
+        initialization: str = "both",
+        position: str = "none",
+        keep_prefix: bool | None = None,
+    ) -> None:
+        """Turn layers ``stgm_at`` (counted from 1) and following into the STGM.
+
+        num_semantic_tokens: a number, laid out as squarely as it factors, or a grid (h, w)
+        stgm_at: the layer that generates the semantic tokens; those before it are the base module
+        stgm_layers: how many layers the STGM has
+        pooling: initial cluster centers by one of ``stvit.layers.pooling.POOLINGS``
+        initialization: spatial P, global centers G, both, or both with G on the keys too (learned)
+        position: positional encoding of the semantic tokens
+        keep_prefix: class and register tokens go on behind the STGM (default: if the head reads them)
+        """
+        _choose("initialization", initialization, INITIALIZATIONS)
+        _choose("position", position, POSITIONS)
+        first, last, depth = stgm_at - 1, stgm_at - 1 + stgm_layers, len(self.blocks)
+        if not (first >= 0 and stgm_layers >= 1 and last <= depth):
+            raise ValueError(
+                f"an STGM of {stgm_layers} layers at layer {stgm_at} does not fit a model of {depth} layers; "
+                f"choose stgm_layers ≥ 1 and 1 ≤ stgm_at ≤ {max(1, depth + 1 - max(stgm_layers, 1))}"
+            )
+        dim, grid = self.embed_dim, self.patch_embed.grid_size
+        pool = create_pooling(pooling, dim, num_semantic_tokens, grid)
+        prefix = self.num_prefix_tokens if self._keeps_prefix(keep_prefix) else 0
+        new_position = _create_position(position, pool, dim)
+        blocks = list(self.blocks)
+        blocks[first] = GenerationLayer.from_block(blocks[first])
+        layer = LearnedEncodingLayer if initialization == "learned" else ClusterLayer
+        for i in range(first + 1, last):
+            blocks[i] = layer.from_block(blocks[i])
+            guided = initialization in ("both", "learned")
+            blocks[i].centers = GlobalCenters(pool.num_tokens, dim) if guided else nn.Identity()
+        for i in range(first, last):
+            blocks[i].prefix = (prefix, self.num_prefix_tokens - (prefix if i > first else 0))
+        if position == "relative":
+            blocks[last:] = [_with_relative_positions(block, pool.tokens, prefix) for block in blocks[last:]]
+
+        self.blocks = nn.Sequential(*blocks[:first], *map(for_few_tokens, blocks[first:]))
+        self.initial = GlobalInitialization(pool.num_tokens, dim) if initialization == "global" else pool
+        self.position = new_position
+        self.stgm = slice(first, last)
+        self.num_semantic_tokens, self.semantic_grid = pool.num_tokens, pool.tokens
+        self.num_kept_prefix_tokens = prefix
+        patch = self.feature_info[0]["reduction"]
+        coarse = round(patch * math.sqrt(grid[0] * grid[1] / pool.num_tokens))
+        self.feature_info = [
+            dict(info, reduction=coarse if i >= first else patch) for i, info in enumerate(self.feature_info)
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, channels, height, width) → (B, M, C), behind the final norm."""
+        return self.norm(self.forward_layers(x))
+
+    def forward_layers(self, images: Tensor, trace: list[Tensor] | None = None) -> Tensor:
+        """All layers in order; ``trace`` collects what each of them returns."""
+
+        def run(block: nn.Module, *tokens: Tensor) -> Tensor:
+            if self.grad_checkpointing and torch.is_grad_enabled():
+                y = checkpoint(block, *tokens, use_reentrant=False)
+            else:
+                y = in_groups(block, block, *tokens)
+            if trace is not None:
+                trace.append(y)
+            return y
+
+        base, generate, semantic = self._parts()
+        x = self._pos_embed(self.patch_embed(images))
+        x = self.norm_pre(self.patch_drop(x))  # (B, prefix + N, C)
+        for block in base:
+            x = run(block, x)  # (B, prefix + N, C)
+        if not generate:
+            return x
+        s = self.initial_centers(x, self.patch_embed.dynamic_feat_size(images.shape[-2:]))  # P (B, M, C)
+        context = x
+        for block in generate:
+            s = run(block, s, context)  # S (B, M, C)
+            context = x[:, self.num_kept_prefix_tokens :]  # a kept class token is in S already
+        s = self.position(s)
+        for block in semantic:
+            s = run(block, s)  # (B, M, C)
+        return s
+
+    def initial_centers(self, x: Tensor, grid: Grid) -> Tensor:
+        """P from the image tokens, behind the prefix tokens that are kept."""
+        pool, tokens = partial(self.initial, grid=grid), x[:, self.num_prefix_tokens :]
+        centers = in_groups(self.initial, pool, tokens, width=POOLING)  # (B, M, C)
+        if self.num_kept_prefix_tokens == 0:
+            return centers
+        return torch.cat([x[:, : self.num_kept_prefix_tokens], centers], dim=1)
+
+    def pool(self, x: Tensor, pool_type: str | None = None) -> Tensor:
+        """The head's pooling, over semantic tokens and the prefix tokens that were kept."""
+        prefix = self.num_kept_prefix_tokens
+        if self.attn_pool is not None:
+            return self.attn_pool(x if self.pool_include_prefix else x[:, prefix:])
+        pool_type = self.global_pool if pool_type is None else pool_type
+        return global_pool_nlc(
+            x, pool_type=pool_type, num_prefix_tokens=prefix, reduce_include_prefix=self.pool_include_prefix
+        )
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+        output_dict: bool = False,
+    ):
+        """As timm's: the tokens behind the chosen layers, image tokens first and then semantic ones.
+
+        In ``NCHW`` semantic tokens form a map of their own grid (4 × 4 for 16 tokens).
+        """
+        _choose("output_fmt", output_fmt, ("NCHW", "NLC"))
+        take, _ = feature_take_indices(len(self.blocks), indices)
+        trace: list[Tensor] = []
+        last = self.forward_layers(x, trace)
+        image_grid = self.patch_embed.dynamic_feat_size(x.shape[-2:])
+        maps, prefixes = [], []
+        for i in take:
+            tokens = self.norm(trace[i]) if norm else trace[i]
+            semantic = i >= self.stgm.start
+            prefix = self.num_kept_prefix_tokens if semantic else self.num_prefix_tokens
+            prefixes.append(tokens[:, :prefix])
+            maps.append(
+                _shape(tokens[:, prefix:], self.semantic_grid if semantic else image_grid, output_fmt)
+            )
+        if output_dict:
+            out = {"image_intermediates": maps}
+            if return_prefix_tokens and self.num_prefix_tokens:
+                out["image_intermediates_prefix"] = prefixes
+            return out if intermediates_only else {**out, "image_features": self.norm(last)}
+        if return_prefix_tokens and self.num_prefix_tokens:
+            maps = list(zip(maps, prefixes, strict=True))
+        return maps if intermediates_only else (self.norm(last), maps)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the chosen layers do not need, the STGM's new parts included."""
+        take = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        if len(self.blocks) <= self.stgm.start:
+            self.initial = nn.Identity()
+        if len(self.blocks) <= self.stgm.stop:
+            self.position = nn.Identity()
+        return take
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        if global_pool == "token" and not self.num_kept_prefix_tokens:
+            raise ValueError(
+                "global_pool='token' needs a class token behind the STGM; build with keep_prefix=True"
+            )
+        super().reset_classifier(num_classes, global_pool)
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        learned = {
+            f"{name}.weight" for name, module in self.named_modules() if isinstance(module, GlobalCenters)
+        } | {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
+        return super().no_weight_decay() | learned
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict:
+        groups = super().group_matcher(coarse)
+        own = [(r"^initial", (self.stgm.start,)), (r"^position", (self.stgm.stop - 1,))]
+        return dict(groups, blocks=[*own, *groups["blocks"]])
+
+    def _parts(self) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
+        blocks = list(self.blocks)
+        return blocks[: self.stgm.start], blocks[self.stgm], blocks[self.stgm.stop :]
+
+    def _keeps_prefix(self, wish: bool | None) -> bool:
+        reads_prefix = self.num_prefix_tokens > 0 and (
+            self.global_pool == "token" or self.pool_include_prefix
+        )
+        if wish is False and self.global_pool == "token":
+            raise ValueError(
+                "the head reads the class token: keep_prefix=False needs another global_pool, such as 'avg'"
+            )
+        return reads_prefix if wish is None else wish
+
+    def adapt_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without the positions of class tokens that this model does not have (DeiT has one)."""
+        key = "pos_embed"
+        if key not in state_dict or self.pos_embed is None or self.num_prefix_tokens:
+            return state_dict
+        surplus = state_dict[key].shape[1] - self.pos_embed.shape[1]
+        return {**state_dict, key: state_dict[key][:, surplus:]} if surplus in (1, 2) else state_dict
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
+        return super().load_state_dict(self.adapt_state_dict(state_dict), strict, assign)
+
+
+class STViT(SemanticTokens, VisionTransformer):
+    """A vision transformer with semantic tokens; arguments are those of ``equip`` and of timm's ViT."""
+
+    def __init__(
+        self,
+        num_semantic_tokens: int | Grid = 16,
+        stgm_at: int = 5,
+        stgm_layers: int = 2,
+        pooling: str = "intra_inter",
+        initialization: str = "both",
+        position: str = "none",
+        keep_prefix: bool | None = None,
+        **vit,
+    ):
+        super().__init__(**vit)
+        self.equip(num_semantic_tokens, stgm_at, stgm_layers, pooling, initialization, position, keep_prefix)
+        if vit.get("device") is not None or vit.get("dtype") is not None:
+            self.to(device=vit.get("device"), dtype=vit.get("dtype"))
+
+
+def _choose(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"unknown {what} {value!r}; choose one of {', '.join(choices)}")
+
+
+def _shape(tokens: Tensor, grid: Grid | None, output_fmt: str) -> Tensor:
+    if output_fmt == "NLC":
+        return tokens
+    if grid is None:
+        raise ValueError("multi-scale semantic tokens form no map; ask for output_fmt='NLC'")
+    return tokens.transpose(1, 2).unflatten(2, grid).contiguous()  # (B, C, h, w)
+
+
+def _create_position(position: str, pool: nn.Module, dim: int) -> nn.Module:
+    if position in ("conditional", "relative") and pool.tokens is None:
+        raise ValueError(
+            f"position={position!r} needs semantic tokens on a grid, which multi-scale pooling does not give"
+        )
+    if position == "learned":
+        return GlobalCenters(pool.num_tokens, dim)
+    return ConditionalPosition(pool.tokens, dim) if position == "conditional" else nn.Identity()
+
+
+def _with_relative_positions(block: nn.Module, tokens: Grid, prefix: int) -> ContextBlock:
+    block = ContextBlock.from_block(block)
+    block.attn = RelativeAttention.from_attention(block.attn, tokens, prefix)
+    return block
+
+
+def filter_checkpoint(state_dict: dict[str, Tensor], model: STViT) -> dict[str, Tensor]:
+    """A ViT's state dict for ``model``: positions and pooling offsets at its grid, class token as it has."""
+    pos_embed = state_dict.get("pos_embed")
+    if pos_embed is not None and model.num_prefix_tokens == 0:
+        surplus = pos_embed.shape[1] - math.isqrt(pos_embed.shape[1]) ** 2
+        if surplus in (1, 2) and pos_embed.shape[1] != model.pos_embed.shape[1]:
+            state_dict = {**state_dict, "pos_embed": pos_embed[:, surplus:]}
+    if isinstance(model.initial, IntraInterPooling):
+        state_dict = model.initial.adapt_state_dict(state_dict, "initial.")
+    return checkpoint_filter_fn(state_dict, model)
+
+
+def default_cfg(**kwargs) -> dict:
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": None,
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "fixed_input_size": False,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+        "license": "mit",
+        **kwargs,
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {f"stvit_deit_{size}_patch16_224": default_cfg() for size in ("tiny", "small", "base")}
+)
+
+
+DEIT_DEFAULTS = dict(class_token=False, global_pool="avg", fc_norm=False, dynamic_img_size=True)
+
+
+def _create(variant: str, pretrained: bool = False, **kwargs) -> STViT:
+    """STViT-DeiT: no class token, mean pooling behind the norm, any image size that the patch divides."""
+    return build_model_with_cfg(
+        STViT,
+        variant,
+        pretrained,
+        pretrained_filter_fn=filter_checkpoint,
+        feature_cfg=dict(out_indices=3, feature_cls="getter"),
+        **{**DEIT_DEFAULTS, **kwargs},
+    )
+
+
+@register_model
+def stvit_deit_tiny_patch16_224(pretrained: bool = False, **kwargs) -> STViT:
+    """STViT-DeiT-T (Table 1)."""
+    sizes = dict(patch_size=16, embed_dim=192, depth=12, num_heads=3)
+    return _create("stvit_deit_tiny_patch16_224", pretrained, **{**sizes, **kwargs})
+
+
+@register_model
+def stvit_deit_small_patch16_224(pretrained: bool = False, **kwargs) -> STViT:
+    """STViT-DeiT-S (Table 1)."""
+    sizes = dict(patch_size=16, embed_dim=384, depth=12, num_heads=6)
+    return _create("stvit_deit_small_patch16_224", pretrained, **{**sizes, **kwargs})
+
+
+@register_model
+def stvit_deit_base_patch16_224(pretrained: bool = False, **kwargs) -> STViT:
+    """STViT-DeiT-B (Table 1)."""
+    sizes = dict(patch_size=16, embed_dim=768, depth=12, num_heads=12)
+    return _create("stvit_deit_base_patch16_224", pretrained, **{**sizes, **kwargs})

@@ -1,0 +1,18 @@
+"""Give a module another class: its layers and parameters are shared, only the way they are called differs."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def recast(module: nn.Module, cls: type[Module]) -> Module:
+    """A ``cls`` with the parameters, layers and settings of ``module``, which stays as it was."""
+    other = cls.__new__(cls)
+    other.__dict__ = dict(module.__dict__)
+    for registry in ("_parameters", "_buffers", "_modules"):
+        other.__dict__[registry] = dict(module.__dict__[registry])
+    return other
