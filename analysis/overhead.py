@@ -35,7 +35,7 @@ def cut_twin(model):
             x = self.norm_pre(self._pos_embed(self.patch_embed(x)))
             for block, tokens, before in zip(self.blocks, self.lengths, self.in_front, strict=True):
                 if x.shape[1] == tokens:
-                    x = in_groups(block, block, x)
+                    x = in_groups(block, x)
                     continue
                 x = x[:, :tokens] if before else x
                 x = x + block.ls1(block.attn(block.norm1(x)))

@@ -5,7 +5,7 @@ from stvit.compatibility import check_torchvision
 
 check_torchvision()
 
-from stvit import dense
+from stvit import dense, fast
 from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.convert.released import load_released
 from stvit.convert.swin import load_swin
@@ -36,6 +36,7 @@ __all__ = [
     "VideoSwin",
     "dense",
     "densify",
+    "fast",
     "load_checkpoint",
     "load_released",
     "load_swin",

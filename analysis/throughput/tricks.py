@@ -55,14 +55,14 @@ def in_whole_batches(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def with_projected_keys(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """Without ``stvit.fast.absorbed``: every token's key and value are projected."""
-    from stvit.layers.attention import Attention
+    from stvit.fast import absorbed
 
     def run(images: Tensor) -> Tensor:
-        before, Attention.absorbs = Attention.absorbs, lambda *_: False
+        before, absorbed.applies = absorbed.applies, lambda *_: False
         try:
             return model(images)
         finally:
-            Attention.absorbs = before
+            absorbed.applies = before
 
     return run
 

@@ -106,7 +106,7 @@ def group_layers(model: nn.Module) -> None:
 
     for layer in model.modules():
         if type(layer) in (Block, SwinTransformerBlock):
-            layer.forward = partial(in_groups, layer, layer.forward)
+            layer.forward = partial(in_groups, layer.forward)
 
 
 def compiled(model: nn.Module) -> nn.Module:

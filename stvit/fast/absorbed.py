@@ -1,20 +1,56 @@
-"""Attention of few queries at many tokens, which projects no keys and no values.
+"""Attention of few queries to many tokens that projects no keys and no values.
 
 A logit is q·(W_k x) = (W_kᵀ q)·x, and a weighted sum of values W_v x is W_v times the weighted sum of the x.
-So the projections of the N tokens go over to the M queries, head by head: M·(h·N + C) products in place of
+So the M queries take over the projections of the N tokens, head by head: M·(h·N + C) products in place of
 N·C, a third of them for 16 semantic tokens of 196 in DeiT-S. The bias of the keys adds the same to all logits
 of a query and is left out; the bias of the values is added once, since the weights of a query sum to 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from stvit.fast.token_linear import linear_rows
+from stvit.fast.when import plain_inference, surely
+
+
+def absorbed_where_cheaper(mix: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The seam: ``mix(attention, query, key, value)`` → (B, M, C), or the same without projected keys."""
+
+    @wraps(mix)
+    def mix_or_absorb(attention: nn.Module, query: Tensor, key: Tensor | None = None, value=None) -> Tensor:
+        if applies(attention, query, key, value):
+            return attend_unprojected(attention, query, key)
+        return mix(attention, query, key, value)
+
+    return mix_or_absorb
+
+
+def applies(attention: nn.Module, query: Tensor, key: Tensor | None, value: Tensor | None) -> bool:
+    """Few queries look at many tokens, in inference on a CPU, through plain projections."""
+    if key is None or value is not None or attention.training or not plain_inference(key):
+        return False
+    plain = isinstance(attention.q_norm, nn.Identity) and isinstance(attention.k_norm, nn.Identity)
+    if not plain or attention.qkv.weight is None or attention.bias() is not None:
+        return False
+    return surely(cheaper(query.shape[1], key.shape[1], attention.num_heads, key.shape[2]))
 
 
 def cheaper(queries: int, tokens: int, heads: int, dim: int) -> bool:
     """Whether the products of all heads' queries and the tokens cost less than projecting the tokens."""
     return queries * (heads * tokens + dim) < tokens * dim
+
+
+def attend_unprojected(attention: nn.Module, query: Tensor, x: Tensor) -> Tensor:
+    """(B, M, C), before the output projection."""
+    width, qkv = attention.attn_dim, attention.qkv
+    q = linear_rows(qkv, query, 0, width)  # (B, M, h·d)
+    bias = None if qkv.bias is None else qkv.bias[width:]
+    return attend_absorbed(q, x, qkv.weight[width:], bias, attention.num_heads, attention.scale)
 
 
 def attend_absorbed(

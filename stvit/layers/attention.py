@@ -1,7 +1,7 @@
-"""Attention between two sets of tokens: fused by default, its weights on demand.
+"""Attention from one set of tokens to another: fused by default, its weights on demand.
 
-The modules extend timm's, with the same parameter names, so that a timm block turns into one of
-these, and back, by ``recast``: the layers are shared, only the way they are called differs.
+The modules extend timm's and keep its parameter names, so that ``recast`` turns a timm block into one of these
+and back: layers and parameters are shared, only the way they are called differs.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from timm.layers import Attention as TimmAttention
 from timm.layers import RelPosBias
 from timm.models.vision_transformer import Block as TimmBlock
-from torch import Tensor, nn
+from torch import Tensor
 
-from stvit.fast.absorbed import attend_absorbed, cheaper
-from stvit.fast.when import plain_inference, surely
+from stvit.fast.absorbed import absorbed_where_cheaper
+from stvit.fast.token_linear import linear_rows
 from stvit.surgery import recast
 
 
@@ -26,67 +26,46 @@ def attend(
     dropout: float = 0.0,
     fused: bool = True,
 ) -> Tensor:
-    """softmax(scale · q kᵀ + bias) v on (..., tokens, channels); ``fused`` decides how, not what."""
+    """softmax(scale · q kᵀ + bias) v on (..., tokens, channels), by the fused kernel or written out."""
     if fused:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
     return F.dropout(attention_weights(q, k, scale, bias), dropout) @ v
 
 
 def attention_weights(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
-    """softmax(scale · q kᵀ + bias), the map that fused attention never forms."""
+    """softmax(scale · q kᵀ + bias): the attention maps, which the fused kernel never forms."""
     logits = (q * scale) @ k.transpose(-2, -1)
     return (logits if bias is None else logits + bias).softmax(dim=-1)
-
-
-def linear_rows(layer: nn.Module, x: Tensor, first: int, last: int) -> Tensor:
-    """x through the rows first … last−1 of a linear layer, which may have a way of its own to them."""
-    if hasattr(layer, "rows"):
-        return layer.rows(x, first, last)
-    bias = None if layer.bias is None else layer.bias[first:last]
-    return F.linear(x, layer.weight[first:last], bias)
 
 
 class Attention(TimmAttention):
     """Multi-head attention MHA(queries, keys, values) of Eqs. 1, 2 and 6.
 
-    ``attention(x)`` is self-attention; ``attention(q, x)`` lets q look at x; ``attention(q, k, v)``
-    takes all three apart. Each source is projected once, and sources that coincide in one product.
+    ``attention(x)`` is self-attention, ``attention(q, x)`` attends from q to x, and ``attention(q, k, v)`` takes
+    queries, keys and values from three sources. Each source is projected once.
     """
 
     def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
-        if self.absorbs(query, key, value):
-            x = self.attend_unprojected(query, key)  # (B, M, C)
-        else:
-            q, k, v = self.project(query, key, value)  # (B, heads, tokens, head_dim) each
-            dropout = self.attn_drop.p if self.training else 0.0
-            x = attend(q, k, v, self.scale, self.bias(), dropout, self.fused_attn)
-            x = x.transpose(1, 2).flatten(2)  # (B, M, C)
-        x = self.norm(x)
+        x = self.norm(self.mix(query, key, value))  # (B, M, C)
         if self.gate is not None:
             x = x * self.gate(query).sigmoid()
         return self.proj_drop(self.proj(x))
+
+    @absorbed_where_cheaper
+    def mix(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+        """softmax(scale · q kᵀ + bias) v, the heads side by side: (B, M, C)."""
+        q, k, v = self.project(query, key, value)  # (B, heads, tokens, head_dim) each
+        dropout = self.attn_drop.p if self.training else 0.0
+        x = attend(q, k, v, self.scale, self.bias(), dropout, self.fused_attn)
+        return x.transpose(1, 2).flatten(2)
 
     def weights(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
         """The attention maps (B, heads, M, N) that ``forward`` applies to the values."""
         q, k, _ = self.project(query, key, value)
         return attention_weights(q, k, self.scale, self.bias())
 
-    def absorbs(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> bool:
-        """Few queries look at many tokens, in inference on a CPU: the tokens need no projection."""
-        if key is None or value is not None or self.training or not plain_inference(key):
-            return False
-        plain = isinstance(self.q_norm, nn.Identity) and isinstance(self.k_norm, nn.Identity)
-        if not plain or self.qkv.weight is None:
-            return False
-        return surely(cheaper(query.shape[1], key.shape[1], self.num_heads, key.shape[2]))
-
-    def attend_unprojected(self, query: Tensor, x: Tensor) -> Tensor:
-        q = linear_rows(self.qkv, query, 0, self.attn_dim)  # (B, M, C)
-        bias = None if self.qkv.bias is None else self.qkv.bias[self.attn_dim :]
-        return attend_absorbed(q, x, self.qkv.weight[self.attn_dim :], bias, self.num_heads, self.scale)
-
     def bias(self) -> Tensor | None:
-        """What is added to the logits; nothing here."""
+        """A term added to the logits; None here, a relative position bias in ``RelativeAttention``."""
         return None
 
     def project(
@@ -131,7 +110,7 @@ class RelativeAttention(Attention):
 
 
 class ContextBlock(TimmBlock):
-    """timm's pre-norm block whose attention may look at other tokens: block(x) or block(x, context)."""
+    """timm's pre-norm block that can attend to other tokens: block(x), or block(x, context)."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         keys = None if context is None else self.norm1(context)
@@ -140,7 +119,7 @@ class ContextBlock(TimmBlock):
     def update(
         self, x: Tensor, query: Tensor, key: Tensor | None = None, value: Tensor | None = None
     ) -> Tensor:
-        """x + MHA(query, key, value), then + FFN; the attention's inputs are normalised already."""
+        """x + MHA(query, key, value), then + FFN, for inputs of the attention that are normalised already."""
         return self.feed_forward(x + self.drop_path1(self.ls1(self.attn(query, key, value))))
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -148,7 +127,7 @@ class ContextBlock(TimmBlock):
 
     @classmethod
     def from_block(cls, block: TimmBlock, attention: type[Attention] = Attention) -> ContextBlock:
-        """``block`` with the same layers, able to look at other tokens."""
+        """``block`` with the same layers, able to attend to other tokens."""
         self = recast(block, cls)
         self.attn = recast(block.attn, attention)
         return self

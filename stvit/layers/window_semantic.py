@@ -6,7 +6,6 @@ cost no projection twice. ``Windows`` says who looks at whom, by the numbers of 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,14 +15,12 @@ from timm.models.swin_transformer import SwinTransformerBlock
 from timm.models.swin_transformer import WindowAttention as TimmWindowAttention
 from torch import Tensor, nn
 
-from stvit.fast.groups import POOLING, in_groups
-from stvit.layers.attention import Attention, ContextBlock, attend, attention_weights, linear_rows
+from stvit.fast.groups import POOLING, in_groups, windows_at_once
+from stvit.fast.token_linear import linear_rows
+from stvit.layers.attention import Attention, ContextBlock, attend, attention_weights
 from stvit.layers.pooling import Grid, Pooling, create_pooling
 from stvit.layers.semantic import GlobalCenters
 from stvit.layers.windows import gather, inside_windows, restore_table, window_counts
-
-# Bytes of keys and values gathered at once on a CPU: they stay in its cache, and malloc reuses their pages.
-GATHERED = 4 * 2**20
 
 
 class Windows(NamedTuple):
@@ -72,7 +69,7 @@ class WindowedAttention(Attention):
         """On a CPU as many windows at a time as keep the gathered keys in memory that is reused."""
         count, keys = windows.keys.shape
         size = kv.shape[0] * keys * kv.shape[2] * kv.element_size()  # of one window's keys and values
-        step = max(1, GATHERED // size) if kv.device.type == "cpu" else count
+        step = windows_at_once(kv, count, size)
         if step >= count:
             return [windows]
         return [
@@ -241,7 +238,7 @@ class RecoveryLayer(WindowedLayer):
         update = self.attn(self.norm1(x), self.norm1(s), windows)  # (B, N, C)
         if real is not None:
             x, update = x[:, real], update[:, real]
-        return in_groups(self, self.feed_forward, x + self.drop_path1(self.ls1(update)))
+        return in_groups(self.feed_forward, x + self.drop_path1(self.ls1(update)))
 
 
 class WindowPooling(nn.Module):
@@ -258,7 +255,7 @@ class WindowPooling(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """(B, H·W, C) → (B, M, C), in the reading order of the semantic tokens' grid."""
-        return in_groups(self, partial(self.whole, grid=grid), x, width=POOLING)
+        return in_groups(self.whole, x, grid=grid, width=POOLING)
 
     def whole(self, x: Tensor, grid: Grid) -> Tensor:
         windows = gather(x, inside_windows(grid, self.window, x.device)).flatten(0, 1)  # (B·windows, w², C)

@@ -84,7 +84,7 @@ class ReducedTokens:
         keep = self.grad_checkpointing and torch.is_grad_enabled()
         if not isinstance(block, HostBlock):
             tokens = (x,) if seen.bias is None else (x, seen.bias)
-            y = checkpoint(block, *tokens, use_reentrant=False) if keep else in_groups(block, block, *tokens)
+            y = checkpoint(block, *tokens, use_reentrant=False) if keep else in_groups(block, *tokens)
             return y, Plan(), seen
         y, plan = checkpoint(block, x, seen, use_reentrant=False) if keep else block(x, seen)
         bias = None if plan.mass is None else block.reduction.key_bias(plan.mass, seen.prefix)

@@ -81,11 +81,11 @@ class WindowBlock(SwinTransformerBlock):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        return in_groups(self, self.whole, x)  # (B, H, W, C)
+        return in_groups(self.whole, x)  # (B, H, W, C)
 
     def whole(self, x: Tensor) -> Tensor:
         x = x + self.drop_path1(self._attn(self.norm1(x)))  # (B, H, W, C)
-        update = in_groups(self, self.feed_forward, x.flatten(0, 1))  # (B·H, W, C): a large map in strips
+        update = in_groups(self.feed_forward, x.flatten(0, 1))  # (B·H, W, C): a large map in strips
         return x + self.drop_path2(update.unflatten(0, x.shape[:2]))
 
     def feed_forward(self, rows: Tensor) -> Tensor:

@@ -45,9 +45,7 @@ class ClipAttention(TimmWindowAttention):
 
     def forward(self, x: Tensor, clip: ClipWindows) -> Tensor:
         """(B·windows·L, C), the tokens of the windows group after group, as ``clip.rows`` lays them out."""
-        outputs = [
-            in_groups(self, partial(self.attend, mask=mask), windows) for windows, mask in self.kinds(x, clip)
-        ]
+        outputs = [in_groups(self.attend, windows, mask=mask) for windows, mask in self.kinds(x, clip)]
         x = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return self.proj_drop(x.flatten(0, 1))
 
@@ -109,7 +107,7 @@ class ClipBlock(SwinTransformerBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path1(self._attn(self.norm1(x)))  # (B, T, H, W, C)
-        update = in_groups(self, self.feed_forward, x.flatten(0, 1))  # (B·T, H, W, C)
+        update = in_groups(self.feed_forward, x.flatten(0, 1))  # (B·T, H, W, C)
         return x + self.drop_path2(update.unflatten(0, x.shape[:2]))
 
     def feed_forward(self, frames: Tensor) -> Tensor:

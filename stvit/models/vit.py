@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from timm.layers import global_pool_nlc
@@ -113,7 +112,7 @@ class SemanticTokens:
             if self.grad_checkpointing and torch.is_grad_enabled():
                 y = checkpoint(block, *tokens, use_reentrant=False)
             else:
-                y = in_groups(block, block, *tokens)
+                y = in_groups(block, *tokens)
             if trace is not None:
                 trace.append(y)
             return y
@@ -137,8 +136,9 @@ class SemanticTokens:
 
     def initial_centers(self, x: Tensor, grid: Grid) -> Tensor:
         """P from the image tokens, behind the prefix tokens that are kept."""
-        pool, tokens = partial(self.initial, grid=grid), x[:, self.num_prefix_tokens :]
-        centers = in_groups(self.initial, pool, tokens, width=POOLING)  # (B, M, C)
+        centers = in_groups(
+            self.initial, x[:, self.num_prefix_tokens :], grid=grid, width=POOLING
+        )  # (B, M, C)
         if self.num_kept_prefix_tokens == 0:
             return centers
         return torch.cat([x[:, : self.num_kept_prefix_tokens], centers], dim=1)

@@ -155,7 +155,7 @@ class ReducingBlock(HostBlock):
 
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         x, plan = self.attend_and_reduce(x, seen)  # (B, prefix + M, C)
-        return in_groups(self, self.feed_forward, x), plan
+        return in_groups(self.feed_forward, x), plan
 
     def attend_and_reduce(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         y, queries, keys = self.attn(self.norm1(x), seen.prefix, seen.bias)
@@ -175,7 +175,7 @@ class PruningBlock(HostBlock):
         x, plan = self.reduce(x, seen)  # (B, prefix + M, C)
         bias = None if plan.mass is None else self.reduction.key_bias(plan.mass, seen.prefix)
         x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), attn_mask=bias)))
-        return in_groups(self, self.feed_forward, x), plan
+        return in_groups(self.feed_forward, x), plan
 
 
 def kept_count(total: int, rate: float) -> int:

@@ -7,9 +7,8 @@ import timm
 import torch
 
 from analysis.throughput import tricks
-from stvit.fast import groups
+from stvit.fast import absorbed, groups
 from stvit.fast.token_linear import TokenLinear
-from stvit.layers.attention import Attention
 from stvit.optimize import PackedLinear
 
 
@@ -35,10 +34,10 @@ def test_changes_are_what_they_say(found, monkeypatch):
     assert not any(isinstance(layer, TokenLinear) for layer in plain.modules())
     assert any(isinstance(layer, TokenLinear) for layer in found[tricks.AS_IT_IS].modules())
     assert any(isinstance(layer, PackedLinear) for layer in found["with packed weights"].modules())
-    usual, asked = Attention.absorbs, []
-    monkeypatch.setattr(Attention, "absorbs", lambda *sources: asked.append(1) or usual(*sources))
+    usual, asked = absorbed.applies, []
+    monkeypatch.setattr(absorbed, "applies", lambda *sources: asked.append(1) or usual(*sources))
     found["with projected keys and values"](torch.randn(1, 3, 48, 48))
-    assert not asked and Attention.absorbs is not usual  # as it was before the call
+    assert not asked and absorbed.applies is not usual  # as it was before the call
     affine = found["bound: norms without scale and shift"]
     assert all(m.weight is None for m in affine.modules() if isinstance(m, torch.nn.LayerNorm))
     size = groups.GROUP

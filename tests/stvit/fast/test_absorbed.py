@@ -33,19 +33,20 @@ def test_equals_attention(batch, queries, tokens, heads, bias):
     _, _, v = attn.project(s, x, None)
     expected = (attn.weights(s, x) @ v).transpose(1, 2).flatten(2)
     with torch.inference_mode():
-        torch.testing.assert_close(attn.attend_unprojected(s, x), expected, atol=1e-11, rtol=0)
+        torch.testing.assert_close(absorbed.attend_unprojected(attn, s, x), expected, atol=1e-11, rtol=0)
 
 
 def test_where_it_is_done():
     attn = make(48, 3)
     s, x = torch.randn(2, 4, 48, dtype=torch.float64), torch.randn(2, 40, 48, dtype=torch.float64)
-    assert not attn.absorbs(s, x, None)  # gradients
+    assert not absorbed.applies(attn, s, x, None)  # gradients
     with torch.no_grad():
-        assert attn.absorbs(s, x, None)
-        assert not attn.absorbs(s, x, x) and not attn.absorbs(s, None, None)
-        assert not attn.absorbs(x, x, None)  # many queries
-        assert not attn.train().absorbs(s, x, None)
-        assert not make(48, 3, qk_norm=True, norm_layer=torch.nn.LayerNorm).absorbs(s, x, None)
+        assert absorbed.applies(attn, s, x, None)
+        assert not absorbed.applies(attn, s, x, x) and not absorbed.applies(attn, s, None, None)
+        assert not absorbed.applies(attn, x, x, None)  # many queries
+        assert not absorbed.applies(attn.train(), s, x, None)
+        normed = make(48, 3, qk_norm=True, norm_layer=torch.nn.LayerNorm)
+        assert not absorbed.applies(normed, s, x, None)
 
 
 @pytest.mark.parametrize("dim, heads", [(192, 3), (384, 6), (768, 12)])
@@ -60,14 +61,14 @@ def test_models_compute_the_same(row, monkeypatch):
     x = images(model)
     with torch.inference_mode():
         found = model(x)
-        monkeypatch.setattr(Attention, "absorbs", lambda *_: False)
+        monkeypatch.setattr(absorbed, "applies", lambda *_: False)
         torch.testing.assert_close(found, model(x), atol=1e-5, rtol=1e-5)
 
 
 def test_registered_models_do_it(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        Attention, "attend_unprojected", lambda self, s, x: calls.append(x.shape[1]) or torch.zeros_like(s)
+        absorbed, "attend_unprojected", lambda _, s, x: calls.append(x.shape[1]) or torch.zeros_like(s)
     )
     model = timm.create_model("stvit_deit_tiny_patch16_224").eval()
     with torch.inference_mode():

@@ -6,22 +6,23 @@ from micro import build, images
 from torch._dynamo.testing import CompileCounter
 from torch.utils.flop_counter import FlopCounterMode
 
+import stvit
+from stvit.fast import absorbed, groups, when
 from stvit.fast.when import plain_inference
-from stvit.layers.attention import Attention
 
 
 @pytest.fixture
 def ways(monkeypatch):
     """For each attention with other keys than queries, whether it took the short cut."""
-    taken, absorbs = [], Attention.absorbs
+    taken, applies = [], absorbed.applies
 
-    def watched(self, query, key, value):
-        short = absorbs(self, query, key, value)
+    def watch(attention, query, key, value):
+        short = applies(attention, query, key, value)
         if key is not None:
             taken.append(short)
         return short
 
-    monkeypatch.setattr(Attention, "absorbs", watched)
+    monkeypatch.setattr(absorbed, "applies", watch)
     torch._dynamo.reset()
     return taken
 
@@ -33,6 +34,49 @@ def test_without_gradients():
         assert plain_inference(x) and not plain_inference(x.to("meta"))
         with FlopCounterMode(display=False):
             assert not plain_inference(x)
+
+
+@torch.no_grad()
+def test_the_switch_turns_all_of_them_off(ways, monkeypatch):
+    monkeypatch.setattr(groups, "GROUP", 1)
+    model, x = build("default"), torch.zeros(4, 9, 8)
+    with stvit.fast.enabled(False):
+        assert not plain_inference(x) and groups.group_size(model, x) is None
+        assert groups.windows_at_once(x, 7, 2**40) == 7
+        plain = model(images(model))
+        with stvit.fast.enabled(True):
+            assert plain_inference(x)
+        assert not when.allowed()
+    assert ways and not any(ways)
+    assert when.allowed() and groups.group_size(model, x) == 1
+    torch.testing.assert_close(model(images(model)), plain, atol=1e-5, rtol=0)
+    assert any(ways)
+
+
+def test_the_switch_is_set_back_after_an_error():
+    with pytest.raises(KeyError), stvit.fast.enabled(False):
+        raise KeyError
+    assert when.allowed()
+
+
+@torch.no_grad()
+def test_transforms_see_the_plain_layers():
+    model = build("default")
+    x = images(model)
+    one_by_one = torch.func.vmap(lambda image: model(image[None])[0])(x)
+    torch.testing.assert_close(one_by_one, model(x), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_hook_on_all_modules_sees_the_batch_in_one_piece(monkeypatch):
+    monkeypatch.setattr(groups, "GROUP", 1)
+    model, sizes = build("default"), set()
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda m, given, out: sizes.add(len(out)))
+    try:
+        model(images(model, batch=5))
+    finally:
+        handle.remove()
+    assert 5 in sizes and 1 not in sizes
 
 
 def compiled(model, **choices):
