@@ -10,13 +10,13 @@ from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.convert.released import load_released
 from stvit.convert.swin import load_swin
 from stvit.convert.video import load_video_swin
-from stvit.models import micro_video  # noqa: F401 (registers its models)
+from stvit.models import micro_video, micro_vit  # noqa: F401 (register their models)
 from stvit.models.lvvit import LVViT
 from stvit.models.micro_swin import DenseSwin
-from stvit.models.micro_vit import ConvStem
 from stvit.models.reduced_vit import ReducedViT
 from stvit.models.stvit_swin import STViTRSwin, STViTSwin
 from stvit.models.stvit_video_swin import STViTVideoSwin
+from stvit.models.swin import ConvStem
 from stvit.models.video_swin import VideoSwin
 from stvit.models.vit import STViT
 from stvit.optimize import optimize

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Sequence
 
 from timm.layers import Attention as TimmAttention
-from timm.models import build_model_with_cfg, create_model, generate_default_cfgs, register_model
+from timm.models import create_model
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
@@ -23,8 +23,9 @@ from stvit.fast.token_linear import for_many_tokens
 from stvit.layers.pooling import Grid
 from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.models.reduced_vit import ReducedTokens, ReducedViT, method_choices
+from stvit.models.registry import register
 from stvit.models.sparsified_swin import sparsify_swin
-from stvit.models.vit import DEIT_DEFAULTS, SemanticTokens, STViT, default_cfg, filter_checkpoint
+from stvit.models.vit import DEIT_DEFAULTS, SemanticTokens, STViT, filter_checkpoint
 from stvit.surgery import recast
 
 
@@ -186,18 +187,10 @@ def _filter(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor
     return keep(state_dict, model)
 
 
-default_cfgs = generate_default_cfgs({"stvit_sparsified": default_cfg()})
-
-
-@register_model
-def stvit_sparsified(pretrained: bool = False, base: str = "vit_base_patch16_224", **kwargs) -> nn.Module:
-    """What ``sparsify`` makes of the timm model ``base``; the architecture of its checkpoints."""
-    return build_model_with_cfg(
-        _build,
-        "stvit_sparsified",
-        pretrained,
-        pretrained_filter_fn=_filter,
-        feature_cfg=dict(out_indices=3, feature_cls="getter"),
-        base=base,
-        **kwargs,
-    )
+register(
+    "stvit_sparsified",
+    _build,
+    "What ``sparsify`` makes of the timm model ``base``; the architecture of its checkpoints.",
+    pretrained_filter_fn=_filter,
+    base="vit_base_patch16_224",
+)

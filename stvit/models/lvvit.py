@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from functools import partial
 
 from timm.layers import PatchEmbed
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from stvit.layers.pooling import Grid
 from stvit.models.reduced_vit import ReducedTokens, split_choices
-from stvit.models.vit import SemanticTokens, default_cfg, filter_checkpoint
+from stvit.models.registry import default_cfg, register
+from stvit.models.vit import SemanticTokens, filter_checkpoint
 
 
-class ConvStem(PatchEmbed):
+class LVViTStem(PatchEmbed):
     """A convolution of stride 2 and two of stride 1, 64 channels each, in front of the patch projection."""
 
     def __init__(self, *args, in_chans: int = 3, embed_dim: int = 384, stem_width: int = 64, **kwargs):
@@ -75,7 +75,7 @@ class LVViT(VisionTransformer):
     """
 
     def __init__(self, skip_lam: float = 2.0, aux_weight: float = 0.5, weight_init: str = "", **vit):
-        own = dict(embed_layer=ConvStem, norm_layer=partial(nn.LayerNorm, eps=1e-5), qkv_bias=False)
+        own = dict(embed_layer=LVViTStem, norm_layer=partial(nn.LayerNorm, eps=1e-5), qkv_bias=False)
         super().__init__(weight_init="skip", **{**own, **vit})
         for block in self.blocks:
             block.ls1, block.ls2 = Scale(1 / skip_lam), Scale(1 / skip_lam)
@@ -145,48 +145,27 @@ class ReducedLVViT(ReducedTokens, LVViT):
 
 
 SMALL = dict(patch_size=16, embed_dim=384, depth=16, num_heads=6, mlp_ratio=3.0, dynamic_img_size=True)
-REDUCED = ("bat", "evit")
-default_cfgs = generate_default_cfgs(
-    {
-        f"{variant}lvvit_small_patch16_224": default_cfg(
-            first_conv="patch_embed.conv1", classifier=("head", "aux_head"), license="apache-2.0"
-        )
-        for variant in ("", "stvit_", *(f"{method}_" for method in REDUCED))
-    }
+CFG = default_cfg(first_conv="patch_embed.conv1", classifier=("head", "aux_head"), license="apache-2.0")
+
+
+def _register(variant: str, cls: type[nn.Module], doc: str, keep=checkpoint_filter_fn, **defaults) -> None:
+    settings = {**SMALL, **defaults}
+    register(f"{variant}lvvit_small_patch16_224", cls, doc, CFG, pretrained_filter_fn=keep, **settings)
+
+
+_register("", LVViT, "LV-ViT-S.")
+_register(
+    "stvit_",
+    STViTLVViT,
+    "STViT-LV-ViT-S: base of 5 layers, STGM in layers 6-7 (STViT, Tables 10-11).",
+    filter_checkpoint,
+    global_pool="avg",
+    fc_norm=False,
 )
-
-
-def _create(cls: type[nn.Module], variant: str, pretrained: bool, **kwargs) -> nn.Module:
-    return build_model_with_cfg(
-        cls,
-        variant,
-        pretrained,
-        pretrained_filter_fn=filter_checkpoint if cls is STViTLVViT else checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=3, feature_cls="getter"),
-        **{**SMALL, **kwargs},
-    )
-
-
-@register_model
-def lvvit_small_patch16_224(pretrained: bool = False, **kwargs) -> LVViT:
-    """LV-ViT-S."""
-    return _create(LVViT, "lvvit_small_patch16_224", pretrained, **kwargs)
-
-
-@register_model
-def stvit_lvvit_small_patch16_224(pretrained: bool = False, **kwargs) -> STViTLVViT:
-    """STViT-LV-ViT-S: base of 5 layers, STGM in layers 6-7 (STViT, Tables 10-11)."""
-    pooled = dict(global_pool="avg", fc_norm=False)
-    return _create(STViTLVViT, "stvit_lvvit_small_patch16_224", pretrained, **{**pooled, **kwargs})
-
-
-@register_model
-def bat_lvvit_small_patch16_224(pretrained: bool = False, **kwargs) -> ReducedLVViT:
-    """BAT on LV-ViT-S, in layers 5, 9, 13 (BAT, Table 2)."""
-    return _create(ReducedLVViT, "bat_lvvit_small_patch16_224", pretrained, method="bat", **kwargs)
-
-
-@register_model
-def evit_lvvit_small_patch16_224(pretrained: bool = False, **kwargs) -> ReducedLVViT:
-    """EViT on LV-ViT-S, in layers 5, 9, 13 (STViT, Table 11; BAT, Table 2)."""
-    return _create(ReducedLVViT, "evit_lvvit_small_patch16_224", pretrained, method="evit", **kwargs)
+_register("bat_", ReducedLVViT, "BAT on LV-ViT-S, in layers 5, 9, 13 (BAT, Table 2).", method="bat")
+_register(
+    "evit_",
+    ReducedLVViT,
+    "EViT on LV-ViT-S, in layers 5, 9, 13 (STViT, Table 11; BAT, Table 2).",
+    method="evit",
+)

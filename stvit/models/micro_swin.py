@@ -8,10 +8,8 @@ Images may have any size, so that they are backbones for detection and segmentat
 
 from __future__ import annotations
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from torch import nn
-
-from stvit.models.stvit_swin import STViTRSwin, STViTSwin, default_cfg
+from stvit.models.registry import STAGES, register, swin_cfg
+from stvit.models.stvit_swin import STViTRSwin, STViTSwin
 from stvit.models.swin import AnySizeSwin, ConvStem
 
 
@@ -44,30 +42,15 @@ FAMILY: dict[str, tuple[type[AnySizeSwin], dict]] = {
     "micro_stvit_swin": (STViTSwin, SEMANTIC),
     "micro_stvit_r_swin": (STViTRSwin, SEMANTIC),
 }
-default_cfgs = generate_default_cfgs(
-    {
-        name: default_cfg(
-            input_size=(3, 64, 64), pool_size=(4, 4), num_classes=12, mean=(0.5,) * 3, std=(0.5,) * 3
-        )
-        for name in FAMILY
-    }
-)
-
-
-def _register(name: str, cls: type[AnySizeSwin], defaults: dict) -> None:
-    def entry(pretrained: bool = False, **kwargs) -> nn.Module:
-        return build_model_with_cfg(
-            cls,
-            name,
-            pretrained,
-            feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-            **{**TRUNK, **defaults, **kwargs},
-        )
-
-    entry.__name__ = entry.__qualname__ = name
-    entry.__doc__ = f"{cls.__name__} for 64 × 64 images: {defaults}."
-    globals()[name] = register_model(entry)
-
+CFG = swin_cfg(input_size=(3, 64, 64), pool_size=(4, 4), num_classes=12, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 for _name, (_cls, _defaults) in FAMILY.items():
-    _register(_name, _cls, _defaults)
+    register(
+        _name,
+        _cls,
+        f"{_cls.__name__} for 64 × 64 images: {_defaults}.",
+        CFG,
+        out_indices=STAGES,
+        **TRUNK,
+        **_defaults,
+    )

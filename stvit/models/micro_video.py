@@ -8,10 +8,9 @@ convolutional because a short training finds motion too late through patches tha
 
 from __future__ import annotations
 
-from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
-from stvit.models.stvit_video_swin import STViTVideoSwin, create_video, default_cfg
+from stvit.models.stvit_video_swin import STViTVideoSwin, clip_cfg, register_video
 from stvit.models.video_swin import ClipEmbed, VideoSwin
 
 
@@ -49,7 +48,7 @@ FAMILY: dict[str, tuple[type[VideoSwin], dict]] = {
     "micro_video_swin": (VideoSwin, {}),
     "micro_stvit_video_swin": (STViTVideoSwin, SEMANTIC),
 }
-CFG = default_cfg(
+CFG = clip_cfg(
     input_size=(3, 8, 32, 32),
     pool_size=(4, 2, 2),
     num_classes=5,
@@ -57,17 +56,13 @@ CFG = default_cfg(
     std=(0.5,) * 3,
     first_conv="patch_embed.proj.0",
 )
-default_cfgs = generate_default_cfgs({name: CFG for name in FAMILY})
-
-
-def _register(name: str, cls: type[VideoSwin], defaults: dict) -> None:
-    def entry(pretrained: bool = False, **kwargs) -> nn.Module:
-        return create_video(cls, name, pretrained, CFG, **{**TRUNK, **defaults, **kwargs})
-
-    entry.__name__ = entry.__qualname__ = name
-    entry.__doc__ = f"{cls.__name__} for clips of 8 frames of 32 × 32: {defaults}."
-    globals()[name] = register_model(entry)
-
 
 for _name, (_cls, _defaults) in FAMILY.items():
-    _register(_name, _cls, _defaults)
+    register_video(
+        _name,
+        _cls,
+        f"{_cls.__name__} for clips of 8 frames of 32 × 32: {_defaults}.",
+        CFG,
+        **TRUNK,
+        **_defaults,
+    )

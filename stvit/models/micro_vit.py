@@ -11,19 +11,19 @@ from __future__ import annotations
 from functools import partial
 
 from timm.layers import PatchEmbed
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from stvit.models.reduced_vit import ReducedViT
-from stvit.models.vit import STViT, default_cfg
+from stvit.models.registry import default_cfg, register
+from stvit.models.vit import STViT
 from stvit.reduce import METHODS
 
 SIZES = dict(img_size=48, patch_size=6, embed_dim=64, depth=6, num_heads=4, mlp_ratio=3)
 MEAN_HEAD = dict(class_token=False, global_pool="avg", fc_norm=False)
 
 
-class ConvStem(PatchEmbed):
+class MicroStem(PatchEmbed):
     """Patches through three convolutions: stride 2, 1, and what is left, without overlap."""
 
     def __init__(self, img_size, patch_size: int, in_chans: int, embed_dim: int, **kwargs):
@@ -42,37 +42,18 @@ class ConvStem(PatchEmbed):
         )  # (B, C, H / patch, W / patch)
 
 
-def create(cls, variant: str, defaults: dict, pretrained: bool = False, **kwargs) -> nn.Module:
-    return build_model_with_cfg(
-        partial(cls, embed_layer=ConvStem),
-        variant,
-        pretrained,
-        feature_cfg=dict(out_indices=3, feature_cls="getter"),
-        **{**SIZES, **defaults, **kwargs},
-    )
-
-
 FAMILY = {
     "micro_deit": (VisionTransformer, MEAN_HEAD),
     "micro_stvit": (STViT, dict(MEAN_HEAD, num_semantic_tokens=4, stgm_at=3)),
     **{f"micro_{method}": (ReducedViT, dict(method=method)) for method in METHODS},
 }
-default_cfgs = generate_default_cfgs(
-    {
-        name: default_cfg(input_size=(3, 48, 48), num_classes=12, mean=(0.5,) * 3, std=(0.5,) * 3)
-        for name in FAMILY
-    }
-)
-
-
-def _register(name: str, cls: type, defaults: dict) -> None:
-    def entry(pretrained: bool = False, **kwargs) -> nn.Module:
-        return create(cls, name, defaults, pretrained, **kwargs)
-
-    entry.__name__ = entry.__qualname__ = name
-    entry.__doc__ = f"{cls.__name__} for 48 × 48 images: {defaults}."
-    globals()[name] = register_model(entry)
-
+CFG = default_cfg(input_size=(3, 48, 48), num_classes=12, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 for _name, (_cls, _defaults) in FAMILY.items():
-    _register(_name, _cls, _defaults)
+    register(
+        _name,
+        partial(_cls, embed_layer=MicroStem),
+        f"{_cls.__name__} for 48 × 48 images: {_defaults}.",
+        CFG,
+        **{**SIZES, **_defaults},
+    )

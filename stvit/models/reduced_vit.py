@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn, init_weights_vit_timm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvit.fast.groups import in_groups
-from stvit.models.vit import default_cfg
+from stvit.models.registry import DEIT_SIZES, register
 from stvit.reduce import METHODS, Plan, Reduction, Seen
 from stvit.reduce.dynamicvit import Decision
 from stvit.reduce.reduction import HostBlock, check_rate
@@ -217,31 +216,14 @@ def build_reduction(reduction: type[Reduction], dim: int, stage: int, choices: d
     return module
 
 
-SIZES = {
-    "tiny": dict(patch_size=16, embed_dim=192, depth=12, num_heads=3),
-    "small": dict(patch_size=16, embed_dim=384, depth=12, num_heads=6),
-    "base": dict(patch_size=16, embed_dim=768, depth=12, num_heads=12),
-}
-NAMES = {f"{method}_deit_{size}_patch16_224": (method, size) for method in METHODS for size in SIZES}
-default_cfgs = generate_default_cfgs({name: default_cfg() for name in NAMES})
-
-
-def _register(name: str, method: str, size: str) -> None:
-    def create(pretrained: bool = False, **kwargs) -> ReducedViT:
-        return build_model_with_cfg(
+for _method, _reduction in METHODS.items():
+    for _size, _settings in DEIT_SIZES.items():
+        register(
+            f"{_method}_deit_{_size}_patch16_224",
             ReducedViT,
-            name,
-            pretrained,
+            f"DeiT-{_size[0].upper()} with reductions by {_reduction.__name__}.",
             pretrained_filter_fn=checkpoint_filter_fn,
-            feature_cfg=dict(out_indices=3, feature_cls="getter"),
-            method=method,
-            **{"dynamic_img_size": True, **SIZES[size], **kwargs},
+            method=_method,
+            dynamic_img_size=True,
+            **_settings,
         )
-
-    create.__name__ = create.__qualname__ = name
-    create.__doc__ = f"DeiT-{size[0].upper()} with reductions by {METHODS[method].__name__}."
-    globals()[name] = register_model(create)
-
-
-for _name, (_method, _size) in NAMES.items():
-    _register(_name, _method, _size)

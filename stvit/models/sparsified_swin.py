@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 
-from timm.models import build_model_with_cfg, create_model, generate_default_cfgs, register_model
+from timm.models import create_model
 from timm.models.swin_transformer import (
     PatchMerging,
     SwinTransformer,
@@ -22,7 +22,8 @@ from torch import nn
 
 from stvit.layers.window_options import OPTIONS
 from stvit.models.dumbbell import Dumbbell
-from stvit.models.stvit_swin import STViTRSwin, STViTSwin, default_cfg
+from stvit.models.registry import STAGES, register, swin_cfg
+from stvit.models.stvit_swin import STViTRSwin, STViTSwin
 from stvit.models.swin import AnySizeSwin
 from stvit.surgery import recast
 
@@ -120,20 +121,12 @@ def _build(base: str, **kwargs) -> nn.Module:
     return sparsify_swin(create_model(base, **kwargs), **choices)
 
 
-default_cfgs = generate_default_cfgs({"stvit_sparsified_swin": default_cfg(first_conv="patch_embed.proj")})
-
-
-@register_model
-def stvit_sparsified_swin(
-    pretrained: bool = False, base: str = "swin_small_patch4_window7_224", **kwargs
-) -> nn.Module:
-    """What ``sparsify`` makes of the timm Swin ``base``; the architecture of its checkpoints."""
-    return build_model_with_cfg(
-        _build,
-        "stvit_sparsified_swin",
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        base=base,
-        **kwargs,
-    )
+register(
+    "stvit_sparsified_swin",
+    _build,
+    "What ``sparsify`` makes of the timm Swin ``base``; the architecture of its checkpoints.",
+    swin_cfg(first_conv="patch_embed.proj"),
+    out_indices=STAGES,
+    pretrained_filter_fn=checkpoint_filter_fn,
+    base="swin_small_patch4_window7_224",
+)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from stvit.layers.window_options import OPTIONS, SemanticOptions
 from stvit.layers.window_semantic import GridCenters
 from stvit.models.dumbbell import Dumbbell, DumbbellStage, SemanticStage
+from stvit.models.registry import STAGES, SWIN_SIZES, register, swin_cfg
 from stvit.models.swin import AnySizeSwin, ConvStem
 
 
@@ -144,30 +143,6 @@ class STViTRSwin(SemanticSwin):
 TRUNK = dict(embed_layer=ConvStem, always_partition=True, strict_img_size=False)
 
 
-def default_cfg(**kwargs: object) -> dict:
-    return {
-        "url": "",
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "crop_pct": 0.9,
-        "interpolation": "bicubic",
-        "fixed_input_size": False,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "first_conv": "patch_embed.proj.0.conv",
-        "classifier": "head.fc",
-        "license": "mit",
-        **kwargs,
-    }
-
-
-SIZES = {
-    "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
-    "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)),
-    "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)),
-}
-
 # The released weights' architecture: what differs from the paper's text. The detectors' backbone shares
 # the classifier's parameters, but not its function.
 RELEASED: dict[str, dict] = {
@@ -189,56 +164,23 @@ RELEASED: dict[str, dict] = {
     ),
 }
 
-default_cfgs = generate_default_cfgs(
-    {
-        **{f"stvit_swin_{size}_patch4_window7_224": default_cfg(pool_size=(6, 6)) for size in SIZES},
-        **{
-            f"stvit_r_swin_{size}_patch4_window7_224{tag}": default_cfg()
-            for size in ("small", "base")
-            for tag in ("", *(f".{released}" for released in RELEASED))
-        },
-    }
-)
 
-
-def _create(cls: type[SwinTransformer], size: str, pretrained: bool, **kwargs: object) -> nn.Module:
-    kind = "swin" if cls is STViTSwin else "r_swin"
-    tag = kwargs.get("pretrained_cfg")
-    variant = RELEASED.get(tag, {}) if isinstance(tag, str) else {}
-    return build_model_with_cfg(
-        cls,
-        f"stvit_{kind}_{size}_patch4_window7_224",
-        pretrained,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **{**SIZES[size], **variant, **kwargs},
+for _size, _settings in SWIN_SIZES.items():
+    register(
+        f"stvit_swin_{_size}_patch4_window7_224",
+        STViTSwin,
+        f"STViT-Swin-{_size[0].upper()} (Table 2).",
+        swin_cfg(pool_size=(6, 6)),
+        out_indices=STAGES,
+        **_settings,
     )
-
-
-@register_model
-def stvit_swin_tiny_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTSwin:
-    """STViT-Swin-T (Table 2)."""
-    return _create(STViTSwin, "tiny", pretrained, **kwargs)
-
-
-@register_model
-def stvit_swin_small_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTSwin:
-    """STViT-Swin-S (Table 2)."""
-    return _create(STViTSwin, "small", pretrained, **kwargs)
-
-
-@register_model
-def stvit_swin_base_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTSwin:
-    """STViT-Swin-B (Table 2)."""
-    return _create(STViTSwin, "base", pretrained, **kwargs)
-
-
-@register_model
-def stvit_r_swin_small_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTRSwin:
-    """STViT-R-Swin-S (Tables 3, 5, 12); tags ``released`` and ``released_detection``."""
-    return _create(STViTRSwin, "small", pretrained, **kwargs)
-
-
-@register_model
-def stvit_r_swin_base_patch4_window7_224(pretrained: bool = False, **kwargs) -> STViTRSwin:
-    """STViT-R-Swin-B (Tables 3, 5, 12); tags ``released`` and ``released_detection``."""
-    return _create(STViTRSwin, "base", pretrained, **kwargs)
+for _size in ("small", "base"):
+    register(
+        f"stvit_r_swin_{_size}_patch4_window7_224",
+        STViTRSwin,
+        f"STViT-R-Swin-{_size[0].upper()} (Tables 3, 5, 12); tags {' and '.join(RELEASED)}.",
+        swin_cfg(),
+        tags=RELEASED,
+        out_indices=STAGES,
+        **SWIN_SIZES[_size],
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from functools import partial
+
 from torch import Tensor, nn
 
 from stvit.layers.window_layout import layout
 from stvit.layers.window_options import OPTIONS
 from stvit.models.dumbbell import DumbbellStage, SemanticStage
-from stvit.models.stvit_swin import SIZES, SemanticSwin
+from stvit.models.registry import STAGES, SWIN_SIZES, build, default_cfg, register
+from stvit.models.stvit_swin import SemanticSwin
 from stvit.models.video_swin import VideoSwin
 from stvit.surgery import recast
 
@@ -66,79 +68,38 @@ class STViTVideoSwin(VideoSwin, SemanticSwin):
         self.layers[3] = recast(self.layers[3], FrameSemanticStage)
 
 
-def default_cfg(**kwargs: object) -> dict:
+def clip_cfg(**changes: object) -> dict:
     """``input_size`` is (channels, frames, height, width) of a clip."""
-    return {
-        "url": "",
-        "num_classes": 400,
-        "input_size": (3, 32, 224, 224),
-        "pool_size": (16, 7, 7),
-        "crop_pct": 0.875,
-        "interpolation": "bilinear",
-        "fixed_input_size": False,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "first_conv": "patch_embed.proj",
-        "classifier": "head.fc",
-        "license": "mit",
-        **kwargs,
-    }
+    kinetics = dict(num_classes=400, input_size=(3, 32, 224, 224), pool_size=(16, 7, 7), crop_pct=0.875)
+    own = dict(interpolation="bilinear", first_conv="patch_embed.proj", classifier="head.fc")
+    return default_cfg(**{**kinetics, **own, **changes})
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "video_swin_tiny": default_cfg(),
-        "video_swin_small": default_cfg(),
-        "stvit_video_swin_tiny": default_cfg(pool_size=(16, 6, 6)),
-        "stvit_video_swin_small": default_cfg(pool_size=(16, 6, 6)),
-    }
-)
-
-
-def create_video(cls: type[VideoSwin], variant: str, pretrained: bool, cfg: dict, **kwargs) -> nn.Module:
+def create_video(cls: type[VideoSwin], name: str, pretrained: bool, cfg: dict, **kwargs) -> nn.Module:
     """timm's builder takes image sizes of three numbers alone: it is shown a frame's, the model has the clip's."""
     given = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
     named = kwargs.get("pretrained_cfg")
     own = named.get("input_size") if isinstance(named, dict) else getattr(named, "input_size", None)
     channels, *sides = given.get("input_size") or own or cfg["input_size"]
     clip = (channels, *([cfg["input_size"][1]] if len(sides) == 2 else []), *sides)  # timm saves no length
-    model = build_model_with_cfg(
-        cls,
-        variant,
-        pretrained,
-        pretrained_cfg_overlay={**given, "input_size": (clip[0], *clip[-2:])},
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **kwargs,
-    )
+    overlay = {**given, "input_size": (clip[0], *clip[-2:])}
+    model = build(cls, name, pretrained, STAGES, pretrained_cfg_overlay=overlay, **kwargs)
     model.pretrained_cfg["input_size"] = clip
     return model
 
 
-def _create(cls: type[VideoSwin], size: str, pretrained: bool, **kwargs: object) -> nn.Module:
-    variant = f"{'stvit_' if cls is STViTVideoSwin else ''}video_swin_{size}"
-    sizes = {**SIZES[size], "drop_path_rate": {"tiny": 0.1, "small": 0.2}[size]}
-    return create_video(cls, variant, pretrained, default_cfg(), **{**sizes, **kwargs})
+def register_video(name: str, cls: type[VideoSwin], doc: str, cfg: dict, **defaults: object) -> None:
+    register(name, cls, doc, cfg, build=partial(create_video, cfg=cfg), **defaults)
 
 
-@register_model
-def video_swin_tiny(pretrained: bool = False, **kwargs) -> VideoSwin:
-    """Video Swin-T."""
-    return _create(VideoSwin, "tiny", pretrained, **kwargs)
-
-
-@register_model
-def video_swin_small(pretrained: bool = False, **kwargs) -> VideoSwin:
-    """Video Swin-S."""
-    return _create(VideoSwin, "small", pretrained, **kwargs)
-
-
-@register_model
-def stvit_video_swin_tiny(pretrained: bool = False, **kwargs) -> STViTVideoSwin:
-    """STViT on Video Swin-T (Table 6)."""
-    return _create(STViTVideoSwin, "tiny", pretrained, **kwargs)
-
-
-@register_model
-def stvit_video_swin_small(pretrained: bool = False, **kwargs) -> STViTVideoSwin:
-    """STViT on Video Swin-S (Table 6)."""
-    return _create(STViTVideoSwin, "small", pretrained, **kwargs)
+for _size, _drop_path in (("tiny", 0.1), ("small", 0.2)):
+    _settings = dict(SWIN_SIZES[_size], drop_path_rate=_drop_path)
+    _letter = _size[0].upper()
+    register_video(f"video_swin_{_size}", VideoSwin, f"Video Swin-{_letter}.", clip_cfg(), **_settings)
+    register_video(
+        f"stvit_video_swin_{_size}",
+        STViTVideoSwin,
+        f"STViT on Video Swin-{_letter} (Table 6).",
+        clip_cfg(pool_size=(16, 6, 6)),
+        **_settings,
+    )

@@ -6,7 +6,6 @@ import math
 
 import torch
 from timm.layers import global_pool_nlc
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from stvit.layers.semantic import (
     GlobalInitialization,
     LearnedEncodingLayer,
 )
+from stvit.models.registry import DEIT_SIZES, register
 
 INITIALIZATIONS = ("both", "spatial", "global", "learned")  # the rows of Table 7
 POSITIONS = ("none", "learned", "conditional", "relative")  # the rows of Table 14
@@ -309,60 +309,14 @@ def filter_checkpoint(state_dict: dict[str, Tensor], model: STViT) -> dict[str, 
     return checkpoint_filter_fn(state_dict, model)
 
 
-def default_cfg(**kwargs) -> dict:
-    return {
-        "url": "",
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": None,
-        "crop_pct": 0.9,
-        "interpolation": "bicubic",
-        "fixed_input_size": False,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "first_conv": "patch_embed.proj",
-        "classifier": "head",
-        "license": "mit",
-        **kwargs,
-    }
-
-
-default_cfgs = generate_default_cfgs(
-    {f"stvit_deit_{size}_patch16_224": default_cfg() for size in ("tiny", "small", "base")}
-)
-
-
 DEIT_DEFAULTS = dict(class_token=False, global_pool="avg", fc_norm=False, dynamic_img_size=True)
 
-
-def _create(variant: str, pretrained: bool = False, **kwargs) -> STViT:
-    """STViT-DeiT: no class token, mean pooling behind the norm, any image size that the patch divides."""
-    return build_model_with_cfg(
+for _size, _settings in DEIT_SIZES.items():
+    register(
+        f"stvit_deit_{_size}_patch16_224",
         STViT,
-        variant,
-        pretrained,
+        f"STViT-DeiT-{_size[0].upper()} (Table 1): no class token, the head reads the mean of the semantic tokens.",
         pretrained_filter_fn=filter_checkpoint,
-        feature_cfg=dict(out_indices=3, feature_cls="getter"),
-        **{**DEIT_DEFAULTS, **kwargs},
+        **DEIT_DEFAULTS,
+        **_settings,
     )
-
-
-@register_model
-def stvit_deit_tiny_patch16_224(pretrained: bool = False, **kwargs) -> STViT:
-    """STViT-DeiT-T (Table 1)."""
-    sizes = dict(patch_size=16, embed_dim=192, depth=12, num_heads=3)
-    return _create("stvit_deit_tiny_patch16_224", pretrained, **{**sizes, **kwargs})
-
-
-@register_model
-def stvit_deit_small_patch16_224(pretrained: bool = False, **kwargs) -> STViT:
-    """STViT-DeiT-S (Table 1)."""
-    sizes = dict(patch_size=16, embed_dim=384, depth=12, num_heads=6)
-    return _create("stvit_deit_small_patch16_224", pretrained, **{**sizes, **kwargs})
-
-
-@register_model
-def stvit_deit_base_patch16_224(pretrained: bool = False, **kwargs) -> STViT:
-    """STViT-DeiT-B (Table 1)."""
-    sizes = dict(patch_size=16, embed_dim=768, depth=12, num_heads=12)
-    return _create("stvit_deit_base_patch16_224", pretrained, **{**sizes, **kwargs})
