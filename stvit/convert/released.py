@@ -8,14 +8,14 @@ with an inert dictionary standing in for the configuration's class: no code of t
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections import OrderedDict
 from pathlib import Path
 
 import timm
 import torch
 from torch import Tensor, nn
+
+from stvit.checkpoints import CheckpointError, fill, read_state_dict
 
 # Classes of configuration objects in such files. They are not imported: their content becomes a dictionary.
 CONFIGURATIONS = ("yacs.config.CfgNode", "mmcv.utils.config.ConfigDict", "addict.addict.Dict")
@@ -29,6 +29,7 @@ RENAMED = (
     (r"^head\.", "head.fc."),
 )
 DERIVED = ("relative_position_index", "attn_mask")  # buffers that a model computes itself
+COUNTERS = ("*.num_batches_tracked",)  # of BatchNorm, which inference does not read and old files lack
 
 
 def load_released(path: str | Path, **options: object) -> nn.Module:
@@ -37,38 +38,22 @@ def load_released(path: str | Path, **options: object) -> nn.Module:
     A classifier returns logits, a detector's backbone four maps at strides 4, 8, 16 and 32. ``options``
     change the model as in ``timm.create_model``. A detector's backbone masks padding as it should by
     default; ``border="released"`` masks it as the authors' program does, to reproduce its outputs.
-    Raises ValueError where the file is not one of these checkpoints.
+    Raises CheckpointError where the file is not one of these checkpoints.
     """
     state_dict = strip(read_tensors(path))
-    name, found = describe(state_dict)
+    try:
+        name, found = describe(state_dict)
+    except (IndexError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} holds no released STViT-R-Swin: {error}") from None
     model = timm.create_model(name, **{**found, **options})
     target = getattr(model, "model", model)  # features_only wraps the model
-    missing, unexpected = target.load_state_dict(convert(state_dict), strict=False)
-    missing = [key for key in missing if not key.endswith(".num_batches_tracked")]
-    if missing or unexpected:
-        raise ValueError(f"{path} does not fit {name}: missing {missing[:5]}, unexpected {unexpected[:5]}")
+    fill(target, convert(state_dict), source=f"{path} as {name}", fresh=COUNTERS)
     return model.eval()
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint file, which may be nested and hold other things."""
-    stand_ins = [(OrderedDict, name) for name in CONFIGURATIONS]
-    try:
-        with torch.serialization.safe_globals(stand_ins):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, TypeError, ValueError) as error:
-        found = re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", str(error))
-        what = "it is damaged or no checkpoint"
-        if found:
-            what = f"it holds {found[1]}, which is not loaded because unpickling it can run code"
-        raise ValueError(f"{path} cannot be read as a checkpoint of tensors: {what}") from error
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-    if not tensors:
-        raise ValueError(f"{path} holds no tensors by name")
-    return tensors
+    """The state dict in one of the authors' files, which may be nested and hold a configuration beside it."""
+    return read_state_dict(path, inert=CONFIGURATIONS, nestings=("model", "state_dict"))
 
 
 def strip(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -89,7 +74,7 @@ def describe(state_dict: dict[str, Tensor]) -> tuple[str, dict]:
     needed = [stem, "layers.2.blocks.1.layer_scale_1", *(table.format(i) for i in range(4))]
     absent = [key for key in needed if key not in state_dict]
     if absent:
-        raise ValueError(
+        raise CheckpointError(
             f"these are not weights of the released STViT-R-Swin: {', '.join(absent[:3])} is not among "
             f"{len(state_dict)} tensors such as {', '.join(list(state_dict)[:3])}"
         )
@@ -119,7 +104,7 @@ def convert(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state_dict.items():
         if key.endswith(DERIVED) or ".attn.kv." in key:
             continue
-        if ".attn.q." in key:
+        if ".attn.q." in key and key.replace(".q.", ".kv.") in state_dict:
             value = torch.cat([value, state_dict[key.replace(".q.", ".kv.")]])
             key = key.replace(".attn.q.", ".attn.qkv.")
         if key == "layers.2.semantic_token2":

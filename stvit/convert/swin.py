@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import timm
 from timm.models.swin_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
+from stvit.checkpoints import CheckpointError, fill
+from stvit.convert.sources import Source, weights_of
 from stvit.models.swin import AnySizeSwin
 
+HEAD = ("head.fc.weight", "head.fc.bias")
 
-def load_swin(model: AnySizeSwin, source: nn.Module | dict[str, Tensor] | str) -> list[str]:
-    """Copy what ``model`` shares with a Swin into it, by name; returns what stays fresh.
 
-    ``source``: a timm Swin, a Swin's state dict in timm's or the Swin authors' names, or the name of a
-    timm model, whose pretrained weights are taken. Shared are the window layers, the semantic layers'
-    projections, norms and FFNs, patch merging, the last norm and the classifier; not the stem.
-    Raises ValueError where nothing, or a shared layer of another shape, is found.
+def load_swin(model: AnySizeSwin, source: Source) -> list[str]:
+    """Copy what ``model`` shares with a Swin into it, by name; returns the parameters that stay fresh.
+
+    ``source``: a timm Swin, a Swin's state dict in timm's or the Swin authors' names, a checkpoint's path, or
+    the name of a timm model, whose pretrained weights are taken. Shared are the window layers, the semantic
+    layers' projections, norms and FFNs, patch merging, the last norm and the classifier; not the stem.
+    Raises CheckpointError where nothing, or a shared layer of another shape, is found.
     """
     if not isinstance(model, AnySizeSwin):
         raise ValueError(f"{type(model).__name__} is neither STViT-Swin nor STViT-R-Swin")
-    if isinstance(source, str):
-        source = timm.create_model(source, pretrained=True)
-    given = source.state_dict() if isinstance(source, nn.Module) else source
+    given = weights_of(source)
     if "layers.0.downsample.reduction.weight" in given:  # the Swin authors' names
         given = checkpoint_filter_fn(given, model)
     own = model.state_dict()
-    shared = {
-        key: given[key] for key in own if key in given and not key.startswith(("patch_embed.", "head."))
-    }
-    misfits = [
-        f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
-        for key, value in shared.items()
-        if value.shape != own[key].shape
-    ]
-    if misfits or not shared:
-        raise ValueError(f"this Swin does not fit: {'; '.join(misfits[:3]) or 'no layer is shared'}")
-    for key in ("head.fc.weight", "head.fc.bias"):
-        if key in own and key in given and own[key].shape == given[key].shape:
-            shared[key] = given[key]
-    model.load_state_dict(shared, strict=False)
-    return [key for key, _ in model.named_parameters() if key not in shared]
+    return fill_shared(model, {name: value for name, value in given.items() if _is_shared(name, value, own)})
+
+
+def _is_shared(name: str, value: Tensor, own: dict[str, Tensor]) -> bool:
+    """Layers of the same name outside the stem; of a classifier only one with as many classes."""
+    if name.startswith("head."):
+        return name in HEAD and name in own and own[name].shape == value.shape
+    return name in own and not name.startswith("patch_embed.")
+
+
+def fill_shared(model: nn.Module, shared: dict[str, Tensor], source: str = "this Swin") -> list[str]:
+    """Copy tensors that all have a place in ``model``; returns the parameters that stay fresh."""
+    if all(name.startswith("head.") for name in shared):
+        raise CheckpointError(f"{source} does not fit: no layer is shared with {type(model).__name__}")
+    fill(model, shared, source=source, fresh="*")
+    return [name for name, _ in model.named_parameters() if name not in shared]

@@ -11,11 +11,11 @@ copies whose sum they are, and its relative positions hold for every distance in
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from stvit.checkpoints import read_state_dict
+from stvit.convert.sources import Source, weights_of
+from stvit.convert.swin import fill_shared
 from stvit.models.video_swin import VideoSwin
 
 TABLE, PATCHES = "relative_position_bias_table", "patch_embed.proj.weight"
@@ -34,32 +34,25 @@ AUTHORS = (  # the authors' names → timm's; a merging is the end of its stage 
 )
 
 
-def load_video_swin(model: VideoSwin, source: nn.Module | dict[str, Tensor] | str | Path) -> list[str]:
+def load_video_swin(model: VideoSwin, source: Source) -> list[str]:
     """Copy what ``model`` shares with ``source`` into it, by name; returns the parameters that stay fresh.
 
-    ``source``: a model, a state dict, or a checkpoint's path. Shared are patches, window layers, the
-    projections, norms and FFNs of semantic layers, pooling and G where both have them, mergings, and the
-    classifier if it has as many classes. Raises ValueError where a shared layer has another shape.
+    ``source``: a model, a state dict, a checkpoint's path, or a timm model's name. Shared are patches, window
+    layers, the projections, norms and FFNs of semantic layers, pooling and G where both have them, mergings,
+    and the classifier if it has as many classes. Raises CheckpointError where a shared layer has another shape.
     """
     if not isinstance(model, VideoSwin):
         raise ValueError(f"{type(model).__name__} is neither Video Swin nor STViT on it")
-    if isinstance(source, (str, Path)):
-        source = read_state_dict(source)
-    given = to_timm(source.state_dict() if isinstance(source, nn.Module) else source)
+    given = to_timm(weights_of(source))
     if not is_video(given):
         given = inflate(given, model.patch_embed.frames, model.span)
     own = model.state_dict()
-    shared = {name: given[name] for name in own if name in given}
-    misfits = {name: value for name, value in shared.items() if value.shape != own[name].shape}
-    for name in [name for name in misfits if name.startswith("head.")]:
-        del shared[name], misfits[name]
-    if misfits or not shared:
-        listed = "; ".join(
-            f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}" for k, v in list(misfits.items())[:3]
-        )
-        raise ValueError(f"these weights do not fit: {listed or 'no layer is shared'}")
-    model.load_state_dict(shared, strict=False)
-    return [name for name, _ in model.named_parameters() if name not in shared]
+    shared = {
+        name: value
+        for name, value in given.items()
+        if name in own and not (name.startswith("head.") and value.shape != own[name].shape)
+    }
+    return fill_shared(model, shared, "this model")
 
 
 def to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:

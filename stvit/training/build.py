@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
-from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
@@ -116,8 +115,7 @@ def load_teacher(config: TrainConfig, num_classes: int, device: torch.device) ->
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    newton_schulz.install()
-    return create_optimizer_v2(
+    return newton_schulz.registry().create_optimizer(
         model,
         opt=config.opt,
         lr=config.lr,

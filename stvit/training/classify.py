@@ -10,9 +10,9 @@ from torch import nn
 
 from stvit.checkpoints import save_checkpoint
 from stvit.data.opened import SceneSource, Share, TimmSource, open_source
-from stvit.evaluate import evaluate
 from stvit.training import build
 from stvit.training.config import TrainConfig
+from stvit.training.scores import evaluate
 
 
 class Classify:

@@ -4,21 +4,45 @@ timm's Muon makes updates orthogonal in bfloat16. A CPU that has no such instruc
 matrices one number at a time, a third of the time of training a micro model. Here products are float32, of
 numbers rounded to bfloat16, and are rounded to it again: what bfloat16 kernels compute, which add up in
 float32 too, but for the order of the sums.
+
+timm's module itself is not touched: ``registry()`` has a Muon from a second instance of it.
 """
 
 from __future__ import annotations
 
+import copy
+import importlib.util
+from dataclasses import replace
+from functools import lru_cache
+
 import torch
 from timm.optim import muon
+from timm.optim._optim_factory import OptimizerRegistry, default_registry
 from torch import Tensor
 
 Coefficients = list[tuple[float, float, float]]
 timms = muon.zeropower_via_newtonschulz
 
 
-def install() -> None:
-    """Muon uses ``orthogonal`` from now on."""
-    muon.zeropower_via_newtonschulz = orthogonal
+@lru_cache
+def registry() -> OptimizerRegistry:
+    """timm's optimizers, where Muon and its relatives use ``orthogonal``."""
+    own = copy.copy(default_registry)
+    own._optimizers = {
+        name: replace(info, opt_class=_own_muon()) if info.opt_class is muon.Muon else info
+        for name, info in default_registry._optimizers.items()
+    }
+    return own
+
+
+@lru_cache
+def _own_muon() -> type[torch.optim.Optimizer]:
+    """timm's Muon from another instance of its module, in which ``orthogonal`` takes the iteration's name."""
+    spec = importlib.util.find_spec(muon.__name__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.zeropower_via_newtonschulz = orthogonal
+    return module.Muon
 
 
 def orthogonal(G: Tensor, steps: int, coefficients: Coefficients, dtype=torch.bfloat16, **choices) -> Tensor:

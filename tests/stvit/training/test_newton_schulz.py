@@ -1,8 +1,10 @@
 """Muon's orthogonal updates: float32 products of bfloat16 numbers are timm's bfloat16 products."""
 
+import inspect
+
 import pytest
 import torch
-from timm.optim import muon
+from timm.optim import create_optimizer_v2, muon
 
 from stvit.training import newton_schulz
 
@@ -36,3 +38,26 @@ def test_only_slow_processors_are_helped(monkeypatch):
     assert torch.equal(newton_schulz.orthogonal(G, 5, coefficients), newton_schulz.timms(G, 5, coefficients))
     exact = newton_schulz.orthogonal(G, 5, coefficients, dtype=torch.float32)
     assert exact.dtype == torch.float32
+
+
+@pytest.mark.parametrize("opt", ["muon", "nmuon", "adamuon"])
+def test_timms_own_optimizer_is_not_touched(opt, monkeypatch):
+    """The registry's Muon calls ours, timm's its own; where products are exact, both take the same steps."""
+    monkeypatch.setattr(newton_schulz, "bfloat16_products", lambda: True)
+    calls = []
+    counted = lambda *args, **kwargs: (calls.append(1), newton_schulz.timms(*args, **kwargs))[1]  # noqa: E731
+    own = newton_schulz.registry().get_optimizer_class(opt, bind_defaults=False)
+    monkeypatch.setitem(inspect.unwrap(own.step).__globals__, "zeropower_via_newtonschulz", counted)
+    weights = []
+    for create in (newton_schulz.registry().create_optimizer, create_optimizer_v2):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(6, 4)
+        optimizer = create(layer, opt=opt, lr=0.1)
+        for _ in range(3):
+            layer(torch.ones(2, 6)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        weights.append(layer.weight)
+        assert len(calls) == 3
+    assert weights[0].equal(weights[1])
+    assert muon.zeropower_via_newtonschulz is newton_schulz.timms
