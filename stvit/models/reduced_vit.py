@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from timm.models._features import feature_take_indices
@@ -40,7 +41,8 @@ class ReducedTokens:
             raise ValueError(f"{method} orders tokens by class attention, and this model has no class token")
         blocks = list(self.blocks)
         for stage, layer in enumerate(sorted(layers)):
-            blocks[layer - 1] = build_reduction(reduction, self.embed_dim, stage, choices).host(
+            place = Place(stage, layer, depth, self.patch_embed.num_patches)
+            blocks[layer - 1] = build_reduction(reduction, self.embed_dim, place, choices).host(
                 blocks[layer - 1]
             )
         self.blocks = nn.Sequential(*blocks)
@@ -55,7 +57,7 @@ class ReducedTokens:
         """Another keep rate from the next forward on, for schedules such as ``stvit.reduce.keep_rate_at``."""
         rated = [r for r in self.reductions.values() if hasattr(r, "keep_rate")]
         if not rated:
-            raise ValueError(f"{self.method} has no keep rate")
+            raise ValueError(f"{self.method} has no keep rate that could change")
         for reduction in rated:
             reduction.keep_rate = check_rate(keep_rate)
 
@@ -71,7 +73,9 @@ class ReducedTokens:
         grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
         x = self._pos_embed(self.patch_embed(images))
         x = self.norm_pre(x)  # (B, prefix + N, C)
-        seen = Seen(x.shape[1] - self.num_prefix_tokens, tuple(grid), None, self.num_prefix_tokens)
+        seen = Seen(
+            x.shape[1] - self.num_prefix_tokens, tuple(grid), None, self.num_prefix_tokens, whole=tuple(grid)
+        )
         for block in self.blocks:
             x, plan, seen = self.run(block, x, seen)  # (B, prefix + M, C)
             if trace is not None:
@@ -198,7 +202,7 @@ def find_method(method: str) -> type[Reduction]:
 def method_choices(method: str) -> tuple[str, ...]:
     """The names of what can be chosen about a method."""
     own = inspect.signature(find_method(method)).parameters
-    return tuple(name for name in own if name not in ("dim", "stage"))
+    return tuple(name for name in own if name not in ("dim", *Place._fields))
 
 
 def split_choices(method: str, kwargs: dict) -> tuple[dict, dict]:
@@ -208,10 +212,20 @@ def split_choices(method: str, kwargs: dict) -> tuple[dict, dict]:
     return choices, {name: value for name, value in kwargs.items() if name not in names}
 
 
-def build_reduction(reduction: type[Reduction], dim: int, stage: int, choices: dict) -> Reduction:
-    if "stage" in inspect.signature(reduction).parameters:
-        choices = dict(choices, stage=stage)
-    module = reduction(dim, **choices)
+class Place(NamedTuple):
+    """Where a reduction stands; those that ask for one of these by name are told."""
+
+    stage: int  # which of the model's reductions it is, from 0
+    layer: int  # its layer, from 1
+    depth: int  # how many layers the model has
+    tokens: int  # image tokens that the model begins with, at the size it was built for
+
+
+def build_reduction(reduction: type[Reduction], dim: int, place: Place, choices: dict) -> Reduction:
+    asked = inspect.signature(reduction).parameters
+    module = reduction(
+        dim, **choices, **{name: fact for name, fact in place._asdict().items() if name in asked}
+    )
     module.apply(init_weights_vit_timm)
     return module
 

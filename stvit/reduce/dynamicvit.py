@@ -10,7 +10,7 @@ from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
 from stvit.reduce.plan import Kept, Plan
-from stvit.reduce.reduction import HostBlock, PruningBlock, Reduction, Seen, check_rate
+from stvit.reduce.reduction import HostBlock, PruningBlock, Reduction, Seen, check_rate, staged_count
 
 
 class Decision(nn.Module):
@@ -61,7 +61,7 @@ class DynamicViT(Reduction):
     def plan(self, x: Tensor, seen: Seen) -> Plan:
         if self.training:
             return Plan(mass=self.decide(self.scores(x, seen.mass), seen.mass))
-        kept = max(1, int(seen.initial * self.keep_rate ** (self.stage + 1) + 1e-9))
+        kept = staged_count(seen.initial, self.keep_rate, self.stage)
         if kept >= x.shape[1]:
             return Plan()
         return Plan((Kept(self.scores(x, None)[..., 0].topk(kept, dim=1).indices),))

@@ -4,7 +4,7 @@ A Plan merges tokens, says where each old token went, and brings new tokens back
 
     plan = reduction.plan(x, seen)
     y = plan.merge(x)    # (B, N, C) → (B, M, C)
-    plan.assignment(N)   # (B, M, N), each row sums to 1; a dropped token's column is 0
+    plan.assignment(N)   # (B, M, N), each row sums to 1; a dropped token's column is 0, and a padded row
     plan.unmerge(y, N)   # (B, M, C) → (B, N, C)
 
 Its parts are static in shape, so that plans compile and export; tokens that stay as they are cost a
@@ -30,6 +30,19 @@ class Kept(NamedTuple):
 
     def matrix(self, count: int) -> Tensor:
         return F.one_hot(self.index, count).float()  # (B, m, N)
+
+
+class Padded(NamedTuple):
+    """Tokens that stay as they are, fewer in some images than in others: what follows them is no token."""
+
+    index: Tensor  # (B, m)
+    valid: Tensor  # (B, m), True for tokens
+
+    def merge(self, x: Tensor) -> Tensor:
+        return take(x, self.index) * self.valid[..., None]
+
+    def matrix(self, count: int) -> Tensor:
+        return F.one_hot(self.index, count) * self.valid[..., None].float()  # (B, m, N)
 
 
 class Mixed(NamedTuple):
@@ -87,7 +100,7 @@ class Largest(NamedTuple):
         return Mixed(self.sources, self.groups.float()).matrix(count)
 
 
-Part: TypeAlias = Kept | Mixed | Absorbed | Largest
+Part: TypeAlias = Kept | Padded | Mixed | Absorbed | Largest
 
 
 class Plan(NamedTuple):
@@ -106,11 +119,11 @@ class Plan(NamedTuple):
         return torch.cat([part.merge(x) for part in self.parts], dim=1)
 
     def assignment(self, count: int) -> Tensor | None:
-        """Where ``count`` old tokens went: (B, M, N), rows that sum to 1; None where all stayed."""
+        """Where ``count`` old tokens went: (B, M, N), rows that sum to 1, or 0 for padding; None where all stayed."""
         if not self.parts:
             return None
         matrix = torch.cat([part.matrix(count) for part in self.parts], dim=1)
-        return matrix / matrix.sum(dim=2, keepdim=True)
+        return matrix / matrix.sum(dim=2, keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)
 
     def unmerge(self, y: Tensor, count: int) -> Tensor:
         """New tokens (B, M, C) back at the places of ``count`` old ones; dropped places read 0."""

@@ -6,7 +6,7 @@ A reduction is a module that plans which tokens go on:
 
 It sees image tokens alone; class and register tokens travel in front of them and are never touched.
 ``ReducingBlock`` puts one between a layer's attention and its MLP, ``PruningBlock`` in front of the
-layer. Both return the new tokens and the plan, and the trunk hands the plan's mass on.
+layer, ``ClosingBlock`` after it. All return the new tokens and the plan, and the trunk hands the plan's mass on.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class Seen(NamedTuple):
     grid: the image tokens' grid, None where a reduction has broken it up
     mass: what each image token counts for, (B, N), None before the first reduction
     prefix: how many class and register tokens stand in front of the image tokens
-    queries: of the prefix tokens, (B, heads, prefix, head_dim); None in front of a layer
-    keys: of all tokens, (B, heads, prefix + N, head_dim); None in front of a layer
+    queries, keys, values: of all tokens, (B, heads, prefix + N, head_dim); None in front of a layer
     bias: what is added to the attention's logits, (B, 1, 1 or prefix + N, prefix + N)
+    inputs: what the attention was given, all tokens after the first norm, (B, prefix + N, C)
+    whole: the grid of all image tokens that the model began with
     """
 
     initial: int
@@ -46,16 +47,31 @@ class Seen(NamedTuple):
     queries: Tensor | None = None
     keys: Tensor | None = None
     bias: Tensor | None = None
+    values: Tensor | None = None
+    inputs: Tensor | None = None
+    whole: Grid | None = None
 
-    def class_attention(self) -> Tensor:
-        """Attn_cls = Softmax(q_cls · Kᵀ / √d), the mean over heads, at the image tokens: (B, N).
+    def class_rows(self) -> Tensor:
+        """Each head's Attn_cls = Softmax(q_cls · Kᵀ / √d) at the image tokens: (B, heads, N).
 
         One row of the attention map, formed beside the fused attention of all rows: N·C multiply-adds.
         """
         scale = self.keys.shape[-1] ** -0.5
         bias = None if self.bias is None else self.bias[:, :, :1]
         row = attention_weights(self.queries[:, :, :1], self.keys, scale, bias)  # (B, heads, 1, prefix + N)
-        return row[:, :, 0, self.prefix :].mean(dim=1)
+        return row[:, :, 0, self.prefix :]
+
+    def class_attention(self) -> Tensor:
+        """Attn_cls, the mean over heads: (B, N)."""
+        return self.class_rows().mean(dim=1)
+
+    def received(self) -> Tensor:
+        """The attention that each image token gets from all tokens, the sum over heads: (B, N).
+
+        All rows of the attention map, formed once more: N²·C multiply-adds.
+        """
+        maps = attention_weights(self.queries, self.keys, self.keys.shape[-1] ** -0.5, self.bias)
+        return maps.sum(dim=(1, 2))[:, self.prefix :]
 
     def mean_keys(self) -> Tensor:
         """The image tokens' keys, averaged over heads: (B, N, head_dim)."""
@@ -76,10 +92,14 @@ class Reduction(nn.Module):
     def plan(self, x: Tensor, seen: Seen) -> Plan:
         raise NotImplementedError
 
+    def material(self, x: Tensor) -> Tensor:
+        """What new tokens are made of: the tokens themselves, or what a method makes of them first."""
+        return x
+
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         """(B, N, C) → (B, M, C) and the plan that made them."""
         plan = self.plan(x, seen)
-        return plan.merge(x), plan
+        return (plan.merge(self.material(x)) if plan.parts else x), plan
 
     def key_bias(self, mass: Tensor, prefix: int) -> Tensor | None:
         """What tokens of different mass add to the logits of the layers behind; nothing here."""
@@ -91,18 +111,18 @@ class Reduction(nn.Module):
 
 
 class ObservedAttention(Attention):
-    """Self-attention, fused as ever, that also hands out its keys and the prefix tokens' queries."""
+    """Self-attention, fused as ever, that also hands out its queries, keys and values."""
 
-    def forward(self, x: Tensor, prefix: int, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, k, v = self.project(x, None, None)  # (B, heads, N, head_dim) each
         dropout = self.attn_drop.p if self.training else 0.0
         y = attend(q, k, v, self.scale, bias, dropout, self.fused_attn)
         y = self.norm(y.transpose(1, 2).flatten(2))  # (B, N, C)
         if self.gate is not None:
             y = y * self.gate(x).sigmoid()
-        return self.proj_drop(self.proj(y)), q[:, :, :prefix], k
+        return self.proj_drop(self.proj(y)), q, k, v
 
-    def weights(self, x: Tensor, prefix: int, bias: Tensor | None = None) -> Tensor:
+    def weights(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         q, k, _ = self.project(x, None, None)
         return attention_weights(q, k, self.scale, bias)
 
@@ -154,18 +174,28 @@ class ReducingBlock(HostBlock):
         return self
 
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
-        x, plan = self.attend_and_reduce(x, seen)  # (B, prefix + M, C)
+        x, seen = self.attend(x, seen)  # (B, prefix + N, C)
+        x, plan = self.reduce(x, seen)  # (B, prefix + M, C)
         return in_groups(self.feed_forward, x), plan
 
-    def attend_and_reduce(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
-        y, queries, keys = self.attn(self.norm1(x), seen.prefix, seen.bias)
-        x = x + self.drop_path1(self.ls1(y))  # (B, prefix + N, C)
-        return self.reduce(x, seen._replace(queries=queries, keys=keys))
+    def attend(self, x: Tensor, seen: Seen) -> tuple[Tensor, Seen]:
+        inputs = self.norm1(x)
+        y, queries, keys, values = self.attn(inputs, seen.bias)
+        seen = seen._replace(queries=queries, keys=keys, values=values, inputs=inputs)
+        return x + self.drop_path1(self.ls1(y)), seen  # (B, prefix + N, C)
 
     def to_block(self) -> TimmBlock:
         block = super().to_block()
         block.attn = recast(self.attn, TimmAttention)
         return block
+
+
+class ClosingBlock(ReducingBlock):
+    """The reduction after the layer, which tells it how its tokens looked at each other."""
+
+    def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
+        x, seen = self.attend(x, seen)  # (B, prefix + N, C)
+        return self.reduce(in_groups(self.feed_forward, x), seen)
 
 
 class PruningBlock(HostBlock):
@@ -181,6 +211,11 @@ class PruningBlock(HostBlock):
 def kept_count(total: int, rate: float) -> int:
     """ceil(rate · total), at least 1; a rate such as 0.55 is taken as the decimal that it is written as."""
     return max(1, math.ceil(rate * total - 1e-9))
+
+
+def staged_count(initial: int, rate: float, stage: int) -> int:
+    """⌊initial · rateⁱ⌋ for the i-th reduction (``stage`` i − 1), at least 1."""
+    return max(1, int(initial * rate ** (stage + 1) + 1e-9))
 
 
 def check_rate(keep_rate: float) -> float:

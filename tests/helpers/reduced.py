@@ -40,12 +40,14 @@ def inputs(count: int, dim: int = 12, heads: int = 3, batch: int = 2, seed: int 
     """Image tokens (B, N, C) and what the attention would have seen of them, one class token in front."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, count, dim, generator=generator)
-    q = torch.randn(batch, heads, 1, dim // heads, generator=generator)
-    k = torch.randn(batch, heads, count + 1, dim // heads, generator=generator)
-    return x, Seen(count, None, None, 1, q, k)
+    q, k, v = torch.randn(3, batch, heads, count + 1, dim // heads, generator=generator)
+    inputs = torch.randn(batch, count + 1, dim, generator=generator)
+    return x, Seen(count, None, None, 1, q, k, values=v, inputs=inputs)
 
 
 def shuffle(x: Tensor, seen: Seen, order: Tensor) -> tuple[Tensor, Seen]:
     """The same with the image tokens in another order, the class token still in front."""
-    keys = torch.cat([seen.keys[:, :, :1], seen.keys[:, :, 1:][:, :, order]], dim=2)
-    return x[:, order], seen._replace(keys=keys)
+    everywhere = torch.cat([torch.zeros(1, dtype=torch.long), order + 1])
+    names = ("queries", "keys", "values")
+    moved = {name: getattr(seen, name)[:, :, everywhere] for name in names}
+    return x[:, order], seen._replace(inputs=seen.inputs[:, everywhere], **moved)
