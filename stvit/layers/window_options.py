@@ -1,25 +1,26 @@
-"""What can be chosen about semantic tokens in windows: one dataclass, whose docstring is its help."""
+"""What can be chosen about semantic tokens in windows: dataclasses, whose docstrings are their help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 from stvit.layers.windows import Grid
 
 STGM_KEYS = ("concat", "image", "image_first")
-BORDERS = ("inside", "masked", "released")
-INITIALIZATIONS = ("both", "spatial", "offset")
-PROJECTIONS = ("once", "per_window")
+POSITIONS = ("none", "learned", "conditional", "relative")  # the rows of Table 14
 
 
 @dataclass(frozen=True)
 class SemanticOptions:
-    """What a model with semantic tokens in windows may choose.
+    """The choices of the paper.
 
     semantic_window: w_s, so that each window has w_s × w_s semantic tokens
     pooling: initial cluster centers in each window, by one of ``stvit.layers.pooling.POOLINGS``
-    initialization: centers P from the map and global centers G (both), P alone (spatial), or G added to
-        the semantic tokens of the first unit themselves, as the released code has it (offset)
+    initialization: centers P pooled from the map and global centers G (both), P alone (spatial), G alone
+        (global), or both with G added to the keys too (learned): the rows of Table 7
+    position: positional encoding of the semantic tokens after the STGM (learned, conditional), or of their
+        attention (relative): the rows of Table 14
     stgm_keys: the STGM's layers look at Concat(S, X) (concat), at the image tokens X alone (image), or the
         first at X and further ones at Concat(S, X) (image_first), which is Eqs. 1 and 2 to the letter
     key_windows: w_k of the first and of further STGM layers, in image tokens; by default 10 and 14 for
@@ -28,50 +29,35 @@ class SemanticOptions:
     recovery_window: side of the window of semantic tokens that a recovery layer looks at, in windows
     reuse: semantic tokens of one unit are the initial centers of the next (Table 9)
     layer_scale: initial scale of the semantic layers' residual branches; None: no scale
-    project_keys: project keys and values once, then gather windows; or per_window, which is the same
-        function at the printed FLOPs
-    shortcut: residual around the first STGM layer's attention; the released classifier has none
-    border: key windows are pushed inside the map (inside); or they stick out of a map padded to whole
-        windows, with everything outside the image masked (masked) or masked as the authors' detection
-        backbone does it (released): wrong, but what its weights were trained with
     """
+
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        "initialization": ("both", "spatial", "global", "learned"),
+        "position": POSITIONS,
+        "stgm_keys": STGM_KEYS,
+    }
 
     semantic_window: int = 3
     pooling: str = "intra_inter"
     initialization: str = "both"
+    position: str = "none"
     stgm_keys: str = "concat"
     key_windows: tuple[int, int] | None = None
     cross_window: int | None = 4
     recovery_window: int | None = 4
     reuse: bool = False
     layer_scale: float | None = None
-    project_keys: str = "once"
-    shortcut: bool = True
-    border: str = "inside"
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("initialization", INITIALIZATIONS),
-            ("stgm_keys", STGM_KEYS),
-            ("project_keys", PROJECTIONS),
-            ("border", BORDERS),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}"
-                )
+        for name, known in self.choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(known)}")
         if self.semantic_window < 1:
             raise ValueError(f"semantic_window must be at least 1, not {self.semantic_window}")
-        if not self.shortcut and self.project_keys != "per_window":
+        if self.initialization == "learned" and self.stgm_keys == "image":
             raise ValueError(
-                "shortcut=False exists as the released classifier has it: project_keys='per_window'"
+                "initialization='learned' adds G to keys that hold S: stgm_keys must not be 'image'"
             )
-        if self.project_keys == "per_window" and (self.border != "inside" or self.stgm_keys == "image"):
-            raise ValueError(
-                "project_keys='per_window' goes with border='inside' and stgm_keys='concat' or 'image_first'"
-            )
-        if self.border != "inside" and self.stgm_keys != "image":
-            raise ValueError(f"border={self.border!r} goes with stgm_keys='image'")
 
     def fitted(self, window: Grid) -> SemanticOptions:
         """With key windows that fit windows of this size."""
@@ -87,4 +73,54 @@ class SemanticOptions:
         return replace(self, key_windows=keys)
 
 
-OPTIONS = tuple(field.name for field in fields(SemanticOptions))
+@dataclass(frozen=True)
+class ReleasedOptions(SemanticOptions):
+    """What only the authors' released program does, or the printed FLOPs count; see ``stvit.models.released``.
+
+    initialization: besides the paper's, G added to the semantic tokens of the first unit themselves (offset)
+    project_keys: keys and values projected once, then gathered into windows (once); or gathered first and
+        projected in each window (per_window), which is the same function at the printed FLOPs
+    shortcut: residual around the first STGM layer's attention; the released classifier has none
+    border: key windows are pushed inside the map (inside); or they stick out of a map padded to whole
+        windows, with everything outside the image masked (masked) or masked as the authors' detection
+        backbone does it (released): wrong, but what its weights were trained with
+    """
+
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        **SemanticOptions.choices,
+        "initialization": (*SemanticOptions.choices["initialization"], "offset"),
+        "project_keys": ("once", "per_window"),
+        "border": ("inside", "masked", "released"),
+    }
+
+    project_keys: str = "once"
+    shortcut: bool = True
+    border: str = "inside"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.shortcut and self.project_keys != "per_window":
+            raise ValueError(
+                "shortcut=False exists as the released classifier has it: project_keys='per_window'"
+            )
+        if self.project_keys == "per_window" and (self.border != "inside" or self.stgm_keys == "image"):
+            raise ValueError(
+                "project_keys='per_window' goes with border='inside' and stgm_keys='concat' or 'image_first'"
+            )
+        if self.border != "inside" and self.stgm_keys != "image":
+            raise ValueError(f"border={self.border!r} goes with stgm_keys='image'")
+        if self.border != "inside" and self.position == "relative":
+            raise ValueError(f"border={self.border!r} goes without relative positions")
+
+
+OPTIONS = tuple(field.name for field in fields(ReleasedOptions))
+RELEASED_ONLY = tuple(set(OPTIONS) - {field.name for field in fields(SemanticOptions)})
+
+
+def create_options(chosen: dict) -> SemanticOptions:
+    """The paper's options; the released program's where one of its own is among the chosen."""
+    unknown = sorted(set(chosen) - set(OPTIONS))
+    if unknown:
+        raise ValueError(f"unknown options {', '.join(unknown)}; choose from {', '.join(OPTIONS)}")
+    released = chosen.get("initialization") == "offset" or any(name in chosen for name in RELEASED_ONLY)
+    return (ReleasedOptions if released else SemanticOptions)(**chosen)

@@ -1,7 +1,7 @@
 """Layers of semantic tokens in a local transformer (Section 3.2): attention from window to neighbourhood.
 
-Keys and values are projected once for the whole map and gathered into windows then: windows that overlap
-cost no projection twice. ``Windows`` says who looks at whom, by the numbers of the tokens.
+Keys and values are projected once for the whole map and then gathered into windows, so that windows which
+overlap project nothing twice. ``Windows`` says who attends to whom, by the numbers of the tokens.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerScale, use_fused_attn
+from timm.layers import LayerScale, trunc_normal_, use_fused_attn
 from timm.models.swin_transformer import SwinTransformerBlock
 from timm.models.swin_transformer import WindowAttention as TimmWindowAttention
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class Windows(NamedTuple):
     queries: Tensor  # (windows, Q)
     keys: Tensor  # (windows, K)
     restore: Tensor  # (N,): where each token stands when the queries of all windows are laid out in a row
-    mask: Tensor | None = None  # (windows, K), added to the logits of all queries of a window
+    mask: Tensor | None = None  # added to the logits: (windows, K), or (windows, heads, Q, K)
 
 
 class WindowedAttention(Attention):
@@ -49,10 +49,16 @@ class WindowedAttention(Attention):
         self.q_norm, self.k_norm, self.norm, self.gate = nn.Identity(), nn.Identity(), nn.Identity(), None
         return self
 
-    def forward(self, query: Tensor, key: Tensor | None = None, windows: Windows | None = None) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        windows: Windows | None = None,
+        value: Tensor | None = None,
+    ) -> Tensor:
         if windows is None:
-            return super().forward(query, key)
-        q, kv = self.linear(query, key)  # (B, N, C), (B, N keys, 2C)
+            return super().forward(query, key, value)
+        q, kv = self.linear(query, key, value)  # (B, N, C), (B, N keys, 2C)
         parts = [self.attend(q, kv, part) for part in self.split(windows, kv)]  # (B, windows·Q, C) together
         x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         x = gather(x, windows.restore[None]).squeeze(1)  # (B, N, C)
@@ -82,7 +88,13 @@ class WindowedAttention(Attention):
             for i in range(0, count, step)
         ]
 
-    def weights(self, query: Tensor, key: Tensor | None = None, windows: Windows | None = None) -> Tensor:
+    def weights(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        windows: Windows | None = None,
+        value: Tensor | None = None,
+    ) -> Tensor:
         """The maps put back on the grid: (B, heads, N queries, N keys), 0 outside a query's window."""
         if windows is None:
             return super().weights(query, key)
@@ -94,14 +106,16 @@ class WindowedAttention(Attention):
         wide = wide.scatter_add_(4, columns, maps)  # (B, windows, heads, Q, N keys)
         return wide.transpose(1, 2).flatten(2, 3)[:, :, windows.restore]
 
-    def linear(self, query: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
-        if key is None:
-            qkv = self.qkv(query)  # (B, N, 3C)
-            return qkv[..., : self.attn_dim], qkv[..., self.attn_dim :]
+    def linear(self, query: Tensor, key: Tensor | None, value: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Projected queries (B, N, C), and keys and values side by side (B, N keys, 2C)."""
         C = self.attn_dim
-        return linear_rows(self.qkv, query, 0, C), linear_rows(
-            self.qkv, key, C, 3 * C
-        )  # (B, N, C), (B, N keys, 2C)
+        if key is None:
+            return self.qkv(query).split([C, 2 * C], dim=-1)
+        q = linear_rows(self.qkv, query, 0, C)
+        if value is None:
+            return q, linear_rows(self.qkv, key, C, 3 * C)
+        k, v = linear_rows(self.qkv, key, C, 2 * C), linear_rows(self.qkv, value, 2 * C, 3 * C)
+        return q, torch.cat([k, v], dim=-1)
 
     def heads(self, q: Tensor, kv: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
         q = gather(q, windows.queries).unflatten(3, (self.num_heads, self.head_dim))
@@ -113,8 +127,9 @@ class WindowedAttention(Attention):
     def mask(windows: Windows, q: Tensor) -> Tensor | None:
         if windows.mask is None:
             return None
-        mask = windows.mask.to(q.dtype)[:, None, None]  # (windows, 1, 1, K)
-        return mask.repeat(q.shape[0] // mask.shape[0], 1, 1, 1)  # (B·windows, 1, 1, K)
+        mask = windows.mask.to(q.dtype)
+        mask = mask[:, None, None] if mask.ndim == 2 else mask  # (windows, 1 or heads, 1 or Q, K)
+        return mask.repeat(q.shape[0] // mask.shape[0], 1, 1, 1)  # (B·windows, 1 or heads, 1 or Q, K)
 
 
 class WindowedLayer(ContextBlock):
@@ -139,20 +154,67 @@ class WindowedLayer(ContextBlock):
         return self.feed_forward(x + self.drop_path1(self.ls1(self.attn(query, key, windows))))
 
 
-class SemanticLayer(WindowedLayer):
+class WindowedSemanticLayer(WindowedLayer):
     """A layer on the semantic tokens alone: within windows, or across them."""
 
-    def forward(self, s: Tensor, windows: Windows | None = None) -> Tensor:
+    def forward(self, s: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
         return self.update(s, self.norm1(s), None, windows)  # (B, M, C)
 
 
-class StgmLayer(WindowedLayer):
-    """A layer of the STGM with the keys X (Eq. 1 to the letter): MHA(S + G, X, X) + S, then FFN."""
-
-    centers: nn.Module | None  # G, in the layers behind the first
+class RelativeSemanticLayer(WindowedSemanticLayer):
+    """The same with a learned bias for each offset between two semantic tokens (Table 14, relative)."""
 
     @classmethod
-    def from_swin(cls, block: SwinTransformerBlock, layer_scale: float | None = None) -> StgmLayer:
+    def from_swin(
+        cls, block: SwinTransformerBlock, layer_scale: float | None = None, reach: Grid = (1, 1)
+    ) -> RelativeSemanticLayer:
+        self = super().from_swin(block, layer_scale)
+        self.relative = RelativePosition(reach, self.attn.num_heads)
+        return self
+
+    def forward(self, s: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
+        return super().forward(s, self.relative(windows, grid), grid)
+
+
+class RelativePosition(nn.Module):
+    """A bias for each head and each offset (Δy, Δx) on the grid of semantic tokens.
+
+    Offsets beyond the ``reach`` of the grid that the model was built for share the bias of the farthest one.
+    """
+
+    def __init__(self, reach: Grid, heads: int):
+        super().__init__()
+        self.reach = tuple(reach)
+        self.table = nn.Parameter(torch.zeros(2 * reach[0] - 1, 2 * reach[1] - 1, heads))
+        trunc_normal_(self.table, std=0.02)
+
+    def forward(self, windows: Windows | None, grid: Grid) -> Windows:
+        """The same windows, with the bias (windows, heads, Q, K) as what is added to the logits."""
+        if windows is None:  # all tokens look at all
+            everyone = torch.arange(grid[0] * grid[1], device=self.table.device)
+            windows = Windows(everyone[None], everyone[None], everyone)
+        bias = self.table[
+            self.offsets(windows, grid, 0), self.offsets(windows, grid, 1)
+        ]  # (windows, Q, K, heads)
+        return windows._replace(mask=bias.permute(0, 3, 1, 2))
+
+    def offsets(self, windows: Windows, grid: Grid, axis: int) -> Tensor:
+        """Rows (axis 0) or columns from query to key, as places in the table: (windows, Q, K)."""
+        side, reach = grid[1], self.reach[axis]
+        q, k = (table // side if axis == 0 else table % side for table in (windows.queries, windows.keys))
+        return (k[:, None, :] - q[:, :, None]).clamp(1 - reach, reach - 1) + reach - 1
+
+    def extra_repr(self) -> str:
+        return f"reach={self.reach}, heads={self.table.shape[2]}"
+
+
+class WindowedStgmLayer(WindowedLayer):
+    """A layer of the STGM with the keys X (Eq. 1 to the letter): MHA(S + G, X, X) + S, then FFN."""
+
+    centers: nn.Module | None  # G, in the layers after the first
+
+    @classmethod
+    def from_swin(cls, block: SwinTransformerBlock, layer_scale: float | None = None) -> WindowedStgmLayer:
         self = super().from_swin(block, layer_scale)
         self.centers = None
         return self
@@ -173,7 +235,7 @@ class StgmLayer(WindowedLayer):
         return weights / weights.sum(-1, keepdim=True)
 
 
-class ConcatStgmLayer(StgmLayer):
+class ConcatStgmLayer(WindowedStgmLayer):
     """A layer of the STGM with the keys Concat(S, X) (Eq. 2), which are normalised and projected once."""
 
     def sources(self, s: Tensor, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -181,63 +243,26 @@ class ConcatStgmLayer(StgmLayer):
         return self.guide(keys[:, : s.shape[1]], grid), keys
 
 
-class OffsetStgmLayer(ConcatStgmLayer):
-    """The released code's reading of G: added to S, to the residual too, but not to the keys."""
+class LearnedEncodingStgmLayer(ConcatStgmLayer):
+    """Table 7's last row: G is added to the keys too, and so acts as a learned positional encoding."""
 
     def forward(self, s: Tensor, x: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
-        return self.update(self.guide(s, grid), *self.sources(s, x, grid), windows)
+        values = self.norm1(torch.cat([s, x], dim=1))  # (B, M + N, C)
+        queries = self.guide(values[:, : s.shape[1]], grid)  # (B, M, C)
+        keys = torch.cat([queries, values[:, s.shape[1] :]], dim=1)
+        return self.feed_forward(s + self.drop_path1(self.ls1(self.attn(queries, keys, windows, values))))
 
     def sources(self, s: Tensor, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        return self.norm1(self.guide(s, grid)), self.norm1(torch.cat([s, x], dim=1))
-
-
-class PerWindowStgmLayer(ConcatStgmLayer):
-    """The same function with keys that are gathered first, and so normalised and projected in each window.
-
-    What the authors' program computes and the printed FLOPs count.
-    """
-
-    shortcut: bool = True  # the released classifier adds no residual around this attention
-
-    def forward(self, s: Tensor, x: Tensor, windows: Windows | None, grid: Grid) -> Tensor:
-        if windows is None:
-            return self.update(s, self.norm1(s), self.norm1(self.candidates(s, x)))
-        keys = gather(self.candidates(s, x), windows.keys).flatten(0, 1)  # (B·windows, K, C)
-        centers = gather(s, windows.queries).flatten(0, 1)  # (B·windows, w_s², C)
-        centers = self.update(centers, self.norm1(centers), self.norm1(keys))
-        return centers.reshape(s.shape)[:, windows.restore]  # (B, M, C)
-
-    def candidates(self, s: Tensor, x: Tensor) -> Tensor:
-        """The tokens that ``windows.keys`` counts."""
-        return torch.cat([s, x], dim=1)
-
-    def update(
-        self, x: Tensor, query: Tensor, key: Tensor | None = None, windows: Windows | None = None
-    ) -> Tensor:
-        if self.shortcut:
-            return super().update(x, query, key, windows)
-        return self.feed_forward(self.ls1(self.attn(query, key, windows)))
-
-
-class PerWindowImageStgmLayer(PerWindowStgmLayer):
-    """The same with the keys X alone (Eq. 1), as the printed FLOPs of video models count."""
-
-    sources = StgmLayer.sources
-
-    def candidates(self, s: Tensor, x: Tensor) -> Tensor:
-        return x
+        values = self.norm1(torch.cat([s, x], dim=1))
+        queries = self.guide(values[:, : s.shape[1]], grid)
+        return queries, torch.cat([queries, values[:, s.shape[1] :]], dim=1)
 
 
 class RecoveryLayer(WindowedLayer):
     """The recovery module (Eq. 6): X̂ = MHA(X, S, S) + X, X = FFN(X̂) + X̂."""
 
-    def forward(
-        self, x: Tensor, s: Tensor, windows: Windows | None = None, real: Tensor | None = None
-    ) -> Tensor:
-        """``real``: the numbers of the tokens that go on, where ``x`` holds padding too."""
+    def forward(self, x: Tensor, s: Tensor, windows: Windows | None = None) -> Tensor:
         update = self.attn(self.norm1(x), self.norm1(s), windows)  # (B, N, C)
-        if real is not None:
-            x, update = x[:, real], update[:, real]
         return in_groups(self.feed_forward, x + self.drop_path1(self.ls1(update)))
 
 
@@ -276,6 +301,25 @@ class WindowPooling(nn.Module):
         return restore_table((rows * self.tokens[0], columns * self.tokens[1]), self.tokens, device)
 
 
+class NoPosition(nn.Identity):
+    """Semantic tokens without positional encoding, as the paper has them."""
+
+    def forward(self, s: Tensor, grid: Grid) -> Tensor:
+        return s
+
+
+class GridPosition(nn.Module):
+    """Conditional positional encoding on a grid of any size: a depthwise 3 × 3 convolution, added to S."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, s: Tensor, grid: Grid) -> Tensor:
+        tokens = s.transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
+        return s + self.depthwise(tokens).flatten(2).transpose(1, 2)  # (B, M, C)
+
+
 class GridCenters(GlobalCenters):
     """G on a grid of semantic tokens; on another grid it is interpolated."""
 
@@ -289,3 +333,16 @@ class GridCenters(GlobalCenters):
         centers = self.weight.unflatten(0, self.grid).permute(2, 0, 1)[None]  # (1, C, h, w)
         centers = F.interpolate(centers, size=grid, mode="bicubic", align_corners=False)
         return s + centers.flatten(2).transpose(1, 2)  # (B, M, C)
+
+
+class WindowInitialization(GridCenters):
+    """P = G: initial cluster centers that have not seen the image (Table 7, global alone)."""
+
+    def __init__(self, semantic_window: int, window: Grid, grid: Grid, dim: int):
+        super().__init__(grid, dim)
+        self.semantic_window, self.window = semantic_window, tuple(window)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        rows, columns = window_counts(grid, self.window)
+        nothing = x.new_zeros(x.shape[0], 1, 1)
+        return super().forward(nothing, (rows * self.semantic_window, columns * self.semantic_window))

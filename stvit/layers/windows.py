@@ -1,8 +1,8 @@
 """Windows on a map of tokens: pure functions, for maps of any height and width.
 
-Two ways to take a map (B, H, W, C) apart. ``pad``, ``roll`` and ``partition`` move the tokens themselves,
-as Swin's blocks do. Tables name tokens by their number y·W + x instead: row i of a table holds the tokens
-of window i, and ``gather`` fetches them. Windows of a table may overlap.
+There are two ways to cut a map (B, H, W, C) into windows. ``pad``, ``roll`` and ``partition`` move the tokens
+themselves, as Swin's blocks do. Tables name tokens by their number y·W + x instead: row i of a table holds the
+tokens of window i, and ``gather`` fetches them. Windows of a table may overlap.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def reverse(windows: Tensor, window: Grid, grid: Grid) -> Tensor:
 def regions(
     grid: Grid, window: Grid, shift: Grid, mask_padding: bool, device: torch.device | None = None
 ) -> Tensor | None:
-    """Which tokens of a window may see each other: those of one region (windows, h·w); None: all.
+    """Region label of every token in each window (windows, h·w); attention stays within equal labels.
 
-    The map is padded first and rolled up and left by ``shift`` then, so that the tokens that come in
-    from the other side form a region of their own, and padding, if it is masked, another.
+    None means no mask. The map is padded first and then rolled up and left by ``shift``, so that tokens that
+    come in from the other side form a region of their own, and so does padding if it is masked.
     """
     bottom, right = padding(grid, window) if mask_padding else (0, 0)
     if not any(shift) and not bottom and not right:
@@ -110,29 +110,6 @@ def _axis_inside(size: int, window: int, reach: int, device: torch.device | None
     reach = min(reach, size)
     start = torch.arange(-(-size // window), device=device) * window - max(reach - window, 0) // 2
     return start.clamp(0, size - reach)[:, None] + torch.arange(reach, device=device)  # (windows, reach)
-
-
-def bordered_neighbourhoods(
-    grid: Grid, window: Grid, reach: Grid, real: Grid, device: torch.device | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Larger windows that may stick out of the map: table, which are out, which are out or padding.
-
-    ``real`` is the part of the padded ``grid`` that shows the image; all three are (windows, h'·w').
-    """
-    rows, columns = (_axis_bordered(*axis, device) for axis in zip(grid, window, reach, strict=True))
-    table = outer(rows.clamp(0, grid[0] - 1), columns.clamp(0, grid[1] - 1), grid[1])
-
-    def either(y: Tensor, x: Tensor) -> Tensor:
-        return (y[:, None, :, None] | x[None, :, None, :]).reshape(table.shape)
-
-    outside = either((rows < 0) | (rows >= grid[0]), (columns < 0) | (columns >= grid[1]))
-    unreal = either((rows < 0) | (rows >= real[0]), (columns < 0) | (columns >= real[1]))
-    return table, outside, unreal
-
-
-def _axis_bordered(size: int, window: int, reach: int, device: torch.device | None) -> Tensor:
-    start = torch.arange(size // window, device=device) * window - (reach - window) // 2
-    return start[:, None] + torch.arange(reach, device=device)
 
 
 def outer(rows: Tensor, columns: Tensor, width: int) -> Tensor:

@@ -51,9 +51,6 @@ def sparsify_swin(
         raise ValueError(f"cannot sparsify {type(model).__name__}: {reason}")
     if tokens is not None:
         options.setdefault("semantic_window", _side(tokens))
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        raise ValueError(f"unknown options {', '.join(unknown)}; choose from {', '.join(OPTIONS)}")
     like = next(model.parameters())
     sparse = recast(copy.deepcopy(model), STViTRSwin if recovery else STViTSwin)
     sparse.feature_info = copy.deepcopy(list(model.feature_info))

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stvit.layers.window_options import OPTIONS, SemanticOptions
-from stvit.layers.window_semantic import GridCenters
+from stvit.layers.window_options import OPTIONS, ReleasedOptions, create_options
+from stvit.layers.window_semantic import GridCenters, RelativePosition
 from stvit.models.dumbbell import Dumbbell, DumbbellStage, SemanticStage
 from stvit.models.registry import STAGES, SWIN_SIZES, register, swin_cfg
+from stvit.models.released import RELEASED, ReleasedStage
 from stvit.models.swin import AnySizeSwin, ConvStem
 
 
 class SemanticSwin(AnySizeSwin):
-    """What both models share; ``SemanticOptions`` lists what ``options`` may hold."""
+    """What both models share; ``SemanticOptions`` and ``ReleasedOptions`` list what ``options`` may hold."""
 
     def equip(
         self, units: Sequence[Sequence[int]], mask_padding: bool, always_shift: bool, options: dict
@@ -23,13 +24,12 @@ class SemanticSwin(AnySizeSwin):
         """Make stage 3 of a Swin one of dumbbell units, with the weights that it has."""
         if len(self.layers) != 4:
             raise ValueError(f"semantic tokens go into stage 3 of 4; this Swin has {len(self.layers)} stages")
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ValueError(f"unknown options {', '.join(unknown)}; choose from {', '.join(OPTIONS)}")
-        self.semantic_options = SemanticOptions(**options)
+        self.semantic_options = create_options(options)
         self.adopt_blocks(mask_padding, always_shift)
         units = tuple(Dumbbell(*unit) for unit in units)
-        self.layers[2] = DumbbellStage.from_swin(self.layers[2], units, self.semantic_options)
+        released = isinstance(self.semantic_options, ReleasedOptions)
+        stage = ReleasedStage if released else DumbbellStage
+        self.layers[2] = stage.from_swin(self.layers[2], units, self.semantic_options)
 
     def equip_without_recovery(
         self, base_depth: int | None, stgm_layers: int, mask_padding: bool, options: dict
@@ -45,7 +45,8 @@ class SemanticSwin(AnySizeSwin):
             )
         units = [(base, stgm_layers, depth - base - stgm_layers, 0)]
         self.equip(units, mask_padding, False, options)
-        self.layers[3] = SemanticStage.from_swin(self.layers[3], self.semantic_options)
+        grid = self.layers[2].semantic_grid()
+        self.layers[3] = SemanticStage.from_swin(self.layers[3], self.semantic_options, grid)
         patch, window = self.feature_info[2]["reduction"], max(self.layers[2].window)
         coarse = round(patch * window / self.semantic_options.semantic_window)
         for stage in (2, 3):
@@ -53,10 +54,14 @@ class SemanticSwin(AnySizeSwin):
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
-        centers = {
-            f"{name}.weight" for name, module in self.named_modules() if isinstance(module, GridCenters)
+        learned = {GridCenters: "weight", RelativePosition: "table"}
+        found = {
+            f"{name}.{parameter}"
+            for name, module in self.named_modules()
+            for cls, parameter in learned.items()
+            if isinstance(module, cls)
         }
-        return super().no_weight_decay() | centers
+        return super().no_weight_decay() | found
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict:
@@ -64,7 +69,7 @@ class SemanticSwin(AnySizeSwin):
         if coarse:
             return groups
         first = sum(len(stage.blocks) for stage in self.layers[:2])
-        return dict(groups, blocks=[(r"^layers\.2\.initial", (first,)), *groups["blocks"]])
+        return dict(groups, blocks=[(r"^layers\.2\.(initial|position)", (first,)), *groups["blocks"]])
 
 
 class STViTSwin(SemanticSwin):
@@ -141,28 +146,6 @@ class STViTRSwin(SemanticSwin):
 
 
 TRUNK = dict(embed_layer=ConvStem, always_partition=True, strict_img_size=False)
-
-
-# The released weights' architecture: what differs from the paper's text. The detectors' backbone shares
-# the classifier's parameters, but not its function.
-RELEASED: dict[str, dict] = {
-    "released": dict(
-        pooling="max", initialization="spatial", layer_scale=1e-5, project_keys="per_window", shortcut=False
-    ),
-    "released_detection": dict(
-        pooling="max",
-        initialization="spatial",
-        layer_scale=1e-5,
-        stgm_keys="image",
-        key_windows=(14, 21),
-        cross_window=None,
-        recovery_window=9,
-        border="masked",
-        mask_padding=False,
-        always_shift=True,
-        output_norms=True,
-    ),
-}
 
 
 for _size, _settings in SWIN_SIZES.items():

@@ -1,4 +1,4 @@
-"""STViT on Video Swin (Table 6): semantic tokens from each frame, and everything behind them frame by frame."""
+"""STViT on Video Swin (Table 6): semantic tokens from each frame; all later layers work frame by frame."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from stvit.layers.window_layout import layout
 from stvit.layers.window_options import OPTIONS
 from stvit.models.dumbbell import DumbbellStage, SemanticStage
 from stvit.models.registry import STAGES, SWIN_SIZES, build, default_cfg, register
@@ -20,14 +19,13 @@ class FrameUnitStage(DumbbellStage):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)  # (B, T, H, W, C)
-        blocks, unit, clips = iter(self.blocks), self.units[0], x.shape[:2]
-        for _ in range(unit.image):
+        blocks, clips = iter(self.blocks), x.shape[:2]
+        for _ in range(self.units[0].image):
             x = self.run(next(blocks), x)
-        grid = tuple(map(int, x.shape[2:4]))
-        where = layout(grid, self.window, self.options, x.device)
-        tokens = self.tokens(x.flatten(0, 1), where)  # (B·T, N, C)
+        where = self.layout(tuple(map(int, x.shape[2:4])), x.device)
+        tokens = self.tokens(x.flatten(0, 1))  # (B·T, N, C)
         s = self.initial[0](tokens, where.grid)  # P (B·T, M, C)
-        s = self.semantic_tokens(s, tokens, unit, blocks, where)
+        s = self.semantic_tokens(0, s, tokens, blocks, where)
         return s.unflatten(1, where.semantic).unflatten(0, clips)  # (B, T, h, w, C)
 
 
@@ -83,7 +81,7 @@ def create_video(cls: type[VideoSwin], name: str, pretrained: bool, cfg: dict, *
     channels, *sides = given.get("input_size") or own or cfg["input_size"]
     clip = (channels, *([cfg["input_size"][1]] if len(sides) == 2 else []), *sides)  # timm saves no length
     overlay = {**given, "input_size": (clip[0], *clip[-2:])}
-    model = build(cls, name, pretrained, STAGES, pretrained_cfg_overlay=overlay, **kwargs)
+    model = build(cls, name, pretrained, **{"out_indices": STAGES, **kwargs}, pretrained_cfg_overlay=overlay)
     model.pretrained_cfg["input_size"] = clip
     return model
 

@@ -17,6 +17,15 @@ MICRO: dict[str, tuple[str, dict]] = {
     "swin earlier": ("stvit_swin_tiny_patch4_window7_224", dict(base_depth=1, semantic_window=2)),
     "swin intra pooling": ("stvit_swin_tiny_patch4_window7_224", dict(pooling="intra")),
     "swin X as keys": ("stvit_swin_tiny_patch4_window7_224", dict(stgm_keys="image", pooling="max")),
+    "swin G alone": ("stvit_swin_tiny_patch4_window7_224", dict(initialization="global")),
+    "swin G as keys": ("stvit_swin_tiny_patch4_window7_224", dict(initialization="learned")),
+    "swin learned positions": ("stvit_swin_tiny_patch4_window7_224", dict(position="learned")),
+    "swin conditional positions": ("stvit_swin_tiny_patch4_window7_224", dict(position="conditional")),
+    "swin relative positions": ("stvit_swin_tiny_patch4_window7_224", dict(position="relative")),
+    "recovery, relative positions": (
+        "stvit_r_swin_small_patch4_window7_224",
+        dict(position="relative", initialization="learned"),
+    ),
     "recovery": ("stvit_r_swin_small_patch4_window7_224", {}),
     "recovery, two units": (
         "stvit_r_swin_small_patch4_window7_224",

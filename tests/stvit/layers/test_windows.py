@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from stvit.layers.windows import (
-    bordered_neighbourhoods,
     inside_windows,
     neighbourhoods,
     pad,
@@ -17,6 +16,7 @@ from stvit.layers.windows import (
     same_region,
     window_table,
 )
+from stvit.models.released import bordered_neighbourhoods
 
 SIZES = [(14, 14), (15, 19), (7, 21), (3, 5), (13, 8)]
 

@@ -172,8 +172,17 @@ def test_stage_4_runs_on_the_semantic_tokens(w_s):
         (dict(semantic_window=0), "at least 1"),
         (dict(pooling="median"), "unknown pooling 'median'; choose one of"),
         (
-            dict(initialization="global"),
-            "unknown initialization 'global'; choose one of both, spatial, offset",
+            dict(initialization="local"),
+            "unknown initialization 'local'; choose one of both, spatial, global, learned",
+        ),
+        (
+            dict(position="absolute"),
+            "unknown position 'absolute'; choose one of none, learned, conditional, rel",
+        ),
+        (dict(initialization="learned", stgm_keys="image"), "must not be 'image'"),
+        (
+            dict(initialization="offset", position="relative", border="masked", stgm_keys="image"),
+            "without rel",
         ),
         (dict(project_keys="twice"), "unknown project_keys"),
         (dict(key_windows=(5, 14)), "at least 7"),
