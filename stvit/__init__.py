@@ -20,6 +20,7 @@ from stvit.models.swin import ConvStem
 from stvit.models.video_swin import VideoSwin
 from stvit.models.vit import STViT
 from stvit.optimize import optimize
+from stvit.pretrained import pretrained, saliency_head
 from stvit.record import record
 from stvit.sparsify import densify, sparsify
 
@@ -42,7 +43,9 @@ __all__ = [
     "load_swin",
     "load_video_swin",
     "optimize",
+    "pretrained",
     "record",
+    "saliency_head",
     "save_checkpoint",
     "sparsify",
 ]

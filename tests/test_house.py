@@ -17,7 +17,9 @@ def requirements() -> dict[str, str]:
     """Every requirement of pyproject, extras included: name → lower bound or pin."""
     toml = (ROOT / "pyproject.toml").read_text()
     lists = re.findall(
-        r"^(?:dependencies|notebook|export|cluster|sources|dense|video|test) = \[(.*?)\]", toml, re.M | re.S
+        r"^(?:dependencies|notebook|export|cluster|sources|dense|video|real|test) = \[(.*?)\]",
+        toml,
+        re.M | re.S,
     )
     found = re.findall(r'"([\w.-]+?)(?:\[[\w,]+\])?(?:[>=]=)([\w.]+)"', " ".join(lists))
     return dict(found)
