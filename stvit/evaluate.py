@@ -10,18 +10,25 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
 
+import timm
 import torch
+from torch import nn
 
+from stvit.checkpoints import load_checkpoint
+from stvit.checkpoints.saving import plain
+from stvit.data.folders import check_same_classes, evaluation_batches
+from stvit.data.opened import scene_batches
+from stvit.data.scenes import CLASSES, SceneConfig, Scenes, sized
+from stvit.training.config import TrainConfig
+from stvit.training.messages import one_line, run_command
 from stvit.training.scores import Scores, evaluate, half_width, predict
 
 __all__ = ["Scores", "evaluate", "half_width", "predict"]
 
 
-def main(argv: list[str] | None = None) -> int:
-    import stvit.training.config as training
-    from stvit.checkpoints import load_checkpoint
-
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stvit.evaluate",
         description=__doc__,
@@ -46,16 +53,72 @@ def main(argv: list[str] | None = None) -> int:
         "--views", default="1x1", help="clips x crops of a video, averaged (1x1; the paper: 4x3)"
     )
     parser.add_argument("--batch-size", type=int, default=64, help="images or videos at a time (64)")
-    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=4, help="processes that load images (4)")
     parser.add_argument("--cache", default="", help="folder that keeps scenes between runs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--json", action="store_true", help="everything, the confusion matrix included, as JSON"
     )
-    args = parser.parse_args(argv)
-    model = load_checkpoint(args.checkpoint).to(args.device)
+    parser.add_argument("--debug", action="store_true", help="show where in the code an error was raised")
+    return parser
+
+
+LOWEST = {
+    "images": 0, "image_size": 0, "clip_length": 0, "frame_interval": 1, "batch_size": 1, "workers": 0, "data_seed": 0
+}  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    return run_command(lambda: run(args), status=2, debug=args.debug)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate as the command line says, and print the scores."""
+    for name, lowest in LOWEST.items():
+        if getattr(args, name) < lowest:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be {lowest} or more"
+            )
+    device = open_device(args.device)
+    model = open_classifier(args.checkpoint).to(device)
+    config = data_config(args, model)
+    names, batches = held_out(config, args.split)
+    check_classes(model, names, config.data)
+    scores = evaluate(model, batches, model.num_classes, device)
+    skipped = getattr(batches, "skipped", {})  # files that could not be read
+    if args.json:
+        print(json.dumps(plain(asdict(scores) | ({"skipped": skipped} if skipped else {}))))
+    else:
+        print(describe(scores, names, skipped))
+
+
+def open_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} cannot be used here: {one_line(error)}") from error
+    return device
+
+
+def open_classifier(path: str) -> nn.Module:
+    """The checkpoint's model; ValueError for anything else that could be meant."""
+    if not Path(path).exists() and timm.is_model(path):
+        raise ValueError(
+            f"{path} is the name of a model, not a checkpoint: evaluate takes the folder of a trained one, such as "
+            "runs/train/model"
+        )
+    model = load_checkpoint(path)
+    if not getattr(model, "num_classes", 0):
+        raise ValueError(f"{path} has no classifier to evaluate")
+    return model
+
+
+def data_config(args: argparse.Namespace, model: nn.Module) -> TrainConfig:
+    """The options of training that say which images, as the command line and the model have them."""
     _, *frames, _, size = model.pretrained_cfg["input_size"]
-    config = training.TrainConfig(
+    config = TrainConfig(
         model=model.pretrained_cfg["architecture"], data=args.data or ("clips" if frames else "scenes"),
         image_size=args.image_size or size, eval_images=args.images, data_seed=args.data_seed,
         clip_length=args.clip_length or (frames or [1])[0], frame_interval=args.frame_interval, views=args.views,
@@ -63,26 +126,23 @@ def main(argv: list[str] | None = None) -> int:
         model_args={"num_classes": model.num_classes},
     )  # fmt: skip
     if bool(frames) != (config.data == "clips" or config.data.startswith("kinetics:")):
-        parser.error(
+        raise ValueError(
             f"{config.model} is a model of {'clips' if frames else 'images'}, which {config.data} is not"
         )
-    names, batches = held_out(config, args.split)
-    if frames and len(names) != model.num_classes:
-        parser.error(f"the model tells {model.num_classes} classes apart, {config.data} has {len(names)}")
-    scores = evaluate(model, batches, model.num_classes, args.device)
-    skipped = getattr(batches, "skipped", {})  # files that could not be read
-    if args.json:
-        print(json.dumps(asdict(scores) | ({"skipped": skipped} if skipped else {})))
-    else:
-        print(describe(scores, names, skipped))
-    return 0
+    return config
 
 
-def held_out(config, split: str):
+def check_classes(model: nn.Module, names: tuple[str, ...], data: str) -> None:
+    """ValueError where the data's classes are not those the model was trained on."""
+    known = tuple(model.pretrained_cfg.get("label_names") or ())
+    if known:
+        check_same_classes(known, tuple(names), "the model", data)
+    if len(names) != model.num_classes:
+        raise ValueError(f"the model knows {model.num_classes} classes, {data} has {len(names)}")
+
+
+def held_out(config: TrainConfig, split: str):
     """Class names and evaluation batches of what ``config.data`` names."""
-    from stvit.data.opened import scene_batches
-    from stvit.data.scenes import CLASSES, SceneConfig, Scenes, sized
-
     if config.data == "scenes":
         scenes = sized(SceneConfig(seed=config.data_seed), config.image_size)
         held = Scenes(scenes, split, config.eval_images or 20480, config.cache or None)
@@ -97,8 +157,6 @@ def held_out(config, split: str):
         from stvit.data.videos import evaluation_videos
 
         return evaluation_videos(config, split)
-    from stvit.data.folders import evaluation_batches
-
     return evaluation_batches(config)
 
 
@@ -114,13 +172,14 @@ def describe(scores: Scores, names: tuple[str, ...], skipped: dict[str, str] | N
         "most often confused:",
     ]
     wrong = [
-        (count, names[true], names[told])
+        (count, names[true], names[predicted])
         for true, row in enumerate(scores.confusion)
-        for told, count in enumerate(row)
-        if true != told and count
+        for predicted, count in enumerate(row)
+        if true != predicted and count
     ]
     lines += [
-        f"  {count:6,}  {true} taken for {told}" for count, true, told in sorted(wrong, reverse=True)[:8]
+        f"  {count:6,}  {true} taken for {predicted}"
+        for count, true, predicted in sorted(wrong, reverse=True)[:8]
     ]
     return "\n".join(lines)
 

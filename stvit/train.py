@@ -2,17 +2,22 @@
 
 python -m stvit.train --data scenes --model micro_stvit --epochs 2
 python -m stvit.train --task segment --data scenes --model micro_stvit_r_swin
+python -m stvit.train --base deit_small_patch16_224 --method bat --keep-rate 0.7 --data path/to/photographs
 python -m stvit.train --recipe deit --model stvit_deit_small_patch16_224 --data path/to/imagenet
 torchrun --nproc-per-node 8 -m stvit.train --recipe deit --precision bf16 ...   (the same, on 8 GPUs)
 
-A run that was stopped, however it was, goes on by the same command and loses at most one epoch. Every
-epoch begins from a seed of its own, so that on a CPU it ends in the weights of the unbroken run.
+--base fine-tunes a pretrained model of timm, or a checkpoint's folder, with fewer tokens if --method is given.
+A run that was stopped in any way resumes by the same command and loses at most one epoch. Every epoch begins
+from a seed of its own, so that on a CPU a resumed run ends in the weights of an unbroken one. After each epoch
+the folder holds the model so far: stvit.load_checkpoint("runs/train/model").
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,14 +31,18 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stvit.checkpoints.saving import clear_scratch, plain
 from stvit.data.opened import Share
 from stvit.reduce import keep_rate_at
 from stvit.training import build, state
 from stvit.training.config import TrainConfig, from_command_line
 from stvit.training.journal import Journal
+from stvit.training.lock import FolderLock
+from stvit.training.messages import run_command
 from stvit.training.tasks import LABELS, check_options, create_task
 
 BAD = "not_finite.pt"
+QUIET = 30  # seconds without a progress bar after which a line says how far an epoch is
 
 
 class NotFinite(RuntimeError):
@@ -44,14 +53,22 @@ class Trainer:
     """What a training holds; ``run`` is the loop."""
 
     def __init__(self, config: TrainConfig):
+        check_options(config)
         self.config, self.out = config, Path(config.out)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
         self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
         self.rank = self.accelerator.process_index
-        check_options(config)
-        self.out.mkdir(parents=True, exist_ok=True)
+        self.lock = open_folder(self.out) if self.main else None
+        try:
+            self.prepare(config)
+        except BaseException:
+            self.close()
+            raise
+
+    def prepare(self, config: TrainConfig) -> None:
+        """Open the data, build what is trained, and restore the state of a run that is there."""
         saved = state.read(self.out, config)  # what does not fit stops the run before the data is read
 
         share = Share(self.rank, self.accelerator.num_processes)
@@ -65,8 +82,9 @@ class Trainer:
         self.criterion = self.task.criterion(config, self.source, model, self.device)
         self.ema = ModelEmaV3(model, decay=config.ema_decay) if config.ema_decay else None
         self.plain, self.bare = model, optimizer
-        self.epoch, self.step, self.seconds = 0, 0, 0.0
+        self.epoch, self.step, self.seconds, self.loss = 0, 0, 0.0, math.nan
         if saved:
+            state.check_classes(saved, self.source.class_names, self.out)
             self.restore(saved)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.journal = Journal(self.out, self.epoch, enabled=self.main)
@@ -74,6 +92,8 @@ class Trainer:
     def run(self) -> dict:
         """Train to the last epoch; returns the last line of the journal that has the task's score."""
         scores = self.journal.last(self.task.headline)  # of a run that had ended already
+        if self.epoch == self.config.epochs:
+            self.export(scores)  # it may have been killed before
         while self.epoch < self.config.epochs:
             begun = time.perf_counter()
             self.begin_epoch()
@@ -82,9 +102,11 @@ class Trainer:
             self.seconds += time.perf_counter() - begun
             if self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs:
                 scores = self.evaluate()
+            elif self.main:
+                tqdm.write(f"epoch {self.epoch}: loss {self.loss:.4f}")
             self.save()
+            self.export(scores)
         self.journal.draw(self.task.headline)
-        self.export(scores)
         return scores
 
     def begin_epoch(self) -> None:
@@ -103,17 +125,23 @@ class Trainer:
             batches, f"epoch {self.epoch + 1}/{self.config.epochs}", self.source.steps,
             leave=False, disable=None if self.main else True,
         )  # fmt: skip
-        total = torch.zeros((), device=self.device)
-        since = 0
+        total, epoch_total = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        since, count, told = 0, 0, time.monotonic()
         for images, targets in bar:
             loss = self.train_step(*send_to_device((images, targets), self.device))
             total, since = total + loss, since + 1
+            epoch_total, count = epoch_total + loss, count + 1
+            if self.main and bar.disable and time.monotonic() - told > QUIET:
+                told = time.monotonic()
+                done = f"epoch {self.epoch + 1}/{self.config.epochs}, step {count}/{self.source.steps}"
+                tqdm.write(f"{done}: loss {float(epoch_total) / count:.4f}")
             if self.step % self.config.log_every == 0 or self.step % self.source.steps == 0:
                 mean = float(self.accelerator.reduce(total, "mean")) / since
                 rate = self.bare.param_groups[0]["lr"]
                 self.journal.write(epoch=self.epoch, step=self.step, loss=mean, lr=rate)
                 bar.set_postfix(loss=f"{mean:.3f}")
                 total, since = torch.zeros_like(total), 0
+        self.loss = float(self.accelerator.reduce(epoch_total, "mean")) / max(count, 1)
 
     def train_step(self, images: Any, targets: Any) -> Tensor:
         self.schedule.step_update(self.step)
@@ -153,7 +181,10 @@ class Trainer:
         line = {**scores, "epoch": self.epoch - 1, **loss, "seconds": round(self.seconds, 2)}
         self.journal.write(**line)
         if self.main:
-            tqdm.write(f"epoch {self.epoch}: {headline(self.task.headline, line)}")
+            losses = "".join(f", held-out loss {value:.4f}" for value in loss.values())
+            tqdm.write(
+                f"epoch {self.epoch}: loss {self.loss:.4f}{losses}, {headline(self.task.headline, line)}"
+            )
         return line
 
     def save(self) -> None:
@@ -162,7 +193,8 @@ class Trainer:
             state.write(
                 {
                     "config": self.config.identity(), "epoch": self.epoch, "step": self.step,
-                    "seconds": self.seconds, "model": self.plain.state_dict(),
+                    "seconds": self.seconds, "class_names": list(self.source.class_names),
+                    "model": self.plain.state_dict(),
                     "optimizer": self.bare.state_dict(),
                     "ema": None if self.ema is None else self.ema.module.state_dict(),
                 },
@@ -176,17 +208,38 @@ class Trainer:
         self.bare.load_state_dict(saved["optimizer"])
         if self.ema is not None:
             self.ema.module.load_state_dict(saved["ema"])
-        state.clear_scratch(self.out)
         if self.main:
-            tqdm.write(f"{self.out} goes on after epoch {self.epoch} of {self.config.epochs}")
+            tqdm.write(f"{self.out} resumes after epoch {self.epoch} of {self.config.epochs}")
+
+    def close(self) -> None:
+        """Let others use the folder and end the process group."""
+        if self.lock is not None:
+            self.lock.release()
+        self.accelerator.end_training()
 
     def export(self, scores: dict) -> None:
         """The model as ``stvit.load_checkpoint`` and timm read it, with what made it."""
         if self.main:
             model: nn.Module = self.plain if self.ema is None else self.ema.module
-            record = {"config": self.config.identity(), "device": str(self.device), **scores}
+            record = {
+                "config": self.config.identity(),
+                "device": str(self.device),
+                "epochs": self.epoch,
+                **scores,
+            }
             self.task.export(model, self.out / "model", record)
         self.accelerator.wait_for_everyone()
+
+
+def open_folder(out: Path) -> FolderLock:
+    """The run's folder, for this process alone, without what a killed run was writing."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(out)
+    except OSError as error:
+        raise ValueError(f"cannot write to {out}: {error.strerror}") from error
+    clear_scratch(out)
+    return lock
 
 
 def headline(name: str, scores: dict) -> str:
@@ -195,23 +248,21 @@ def headline(name: str, scores: dict) -> str:
 
 
 def train(config: TrainConfig) -> dict:
-    """Train, or go on training, and return the last scores."""
+    """Train, or resume a training, and return the last scores."""
     trainer = Trainer(config)
     try:
         return trainer.run()
     finally:
-        trainer.accelerator.end_training()
+        trainer.close()
 
 
 def main(argv: list[str] | None = None) -> int:
     config = from_command_line(argv, prog="python -m stvit.train", description=__doc__)
-    try:
-        scores = train(config)
-    except (NotFinite, ValueError, ImportError) as error:
-        print(f"error: {error}")
-        return 1
-    print(json.dumps({"out": config.out, **scores}))
-    return 0
+
+    def command() -> None:
+        print(json.dumps(plain({"out": config.out, **train(config)})))
+
+    return run_command(command, status=1, debug=config.debug, stream=sys.stdout)
 
 
 if __name__ == "__main__":

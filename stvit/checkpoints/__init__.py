@@ -28,8 +28,9 @@ from stvit.optimize import PackedLinear
 from stvit.record import unwrap
 
 __all__ = [
-    "CONFIG", "RECORD", "WEIGHTS", "CheckpointError", "fill", "load_checkpoint", "read_state_dict", "replacing",
-    "save_checkpoint", "strip_wrappers", "write_json", "write_weights",
+    "CONFIG", "RECORD", "WEIGHTS", "CheckpointError", "config_beside", "fill", "find_weights", "load_checkpoint",
+    "read_config", "read_state_dict", "replacing", "save_checkpoint", "strip_wrappers", "write_json",
+    "write_weights",
 ]  # fmt: skip
 
 CONFIG, RECORD = "config.json", "record.json"
@@ -91,12 +92,12 @@ def load_checkpoint(
     weights = find_weights(path)
     tensors = read_state_dict(weights, ema)
     if model is None:
-        model = _build(_config_of(weights), tensors, strict)
+        model = _build(config_beside(weights), tensors, strict)
     fill(model, tensors, strict, source=str(path))
     return model
 
 
-def _config_of(weights: Path) -> Path:
+def config_beside(weights: Path) -> Path:
     """The configuration beside a file of weights: ``config.json``, or the file's own name with ``.json``."""
     places = (weights.parent / CONFIG, weights.with_suffix(".json"))
     if weights.name not in (WEIGHTS, "pytorch_model.bin"):

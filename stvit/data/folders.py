@@ -32,6 +32,7 @@ def timm_source(config, share: Share) -> TimmSource:
         **loading(config),
     )
     names, evaluation = evaluation_batches(config, share)
+    check_same_classes(class_names(train, config), names, f"{config.data}: training", held_out_split(config.data))
     return TimmSource(loader, evaluation, names, share)
 
 
@@ -127,3 +128,14 @@ def class_names(dataset, config) -> tuple[str, ...]:
     if not count:
         raise ValueError(f"{config.data} does not tell its classes; give --model-args num_classes=…")
     return tuple(map(str, range(count)))
+
+
+def check_same_classes(first: tuple[str, ...], second: tuple[str, ...], one: str, other: str) -> None:
+    """ValueError where the same number would mean different classes."""
+    if first == second:
+        return
+    alone = {one: sorted(set(first) - set(second)), other: sorted(set(second) - set(first))}
+    listed = "; ".join(f"only in {where}: {', '.join(names[:4])}" for where, names in alone.items() if names)
+    raise ValueError(
+        f"the classes differ: {one} has {len(first)}, {other} {len(second)} ({listed or 'in another order'})"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from pathlib import Path
 
 import timm
 import torch
@@ -13,22 +12,20 @@ from timm.loss import SoftTargetCrossEntropy
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
-from stvit.checkpoints import WEIGHTS, fill, load_checkpoint, read_state_dict
+from stvit.checkpoints import fill, load_checkpoint, read_state_dict
 from stvit.models.reduced_vit import decisions
 from stvit.record import unwrap
 from stvit.reduce.dynamicvit import Decision, ratio_loss
 from stvit.training import newton_schulz
-from stvit.training.config import TrainConfig
+from stvit.training.base import head_names, open_base, without_other_heads
+from stvit.training.config import TrainConfig, check_model
+from stvit.training.token_labels import TokenLabels
 
 
 def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
-    """The registered model, from seed or from ``config.init``."""
-    check_model(config.model)
-    args = dict(config.model_args)
-    if config.drop_path:
-        args["drop_path_rate"] = config.drop_path
+    """The registered model from seed or from ``config.init``, or what ``config.base`` and ``config.method`` make."""
     torch.manual_seed(config.seed)
-    model = timm.create_model(config.model, **{**args, "num_classes": num_classes})
+    model = open_base(config, num_classes) if config.base else create(config, num_classes)
     if config.keep_rate and not hasattr(model, "set_keep_rate"):
         raise ValueError(f"{config.model} has no keep rate to schedule; leave --keep-rate out")
     if config.init:
@@ -37,50 +34,76 @@ def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
     return model
 
 
-def check_model(name: str) -> None:
-    if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:6])
-        raise ValueError(f"no model {name!r} is registered with timm; {f'near it: {near}' if near else ''}")
-
-
-def without_other_heads(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Without a classifier of another number of classes; whatever else does not fit is an error later."""
-    heads = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
-    prefixes = tuple(f"{name}." for name in ((heads,) if isinstance(heads, str) else heads))
-    own = model.state_dict()
-    return {
-        name: value
-        for name, value in tensors.items()
-        if not (name.startswith(prefixes) and name in own and own[name].shape != value.shape)
-    }
+def create(config: TrainConfig, num_classes: int) -> nn.Module:
+    check_model(config.model)
+    args = dict(config.model_args)
+    if config.drop_path:
+        args["drop_path_rate"] = config.drop_path
+    return timm.create_model(config.model, **{**args, "num_classes": num_classes})
 
 
 def initial_weights(source: str, num_classes: int) -> dict[str, Tensor]:
+    name = timm_name(source)
+    if name:
+        return timm.create_model(name, pretrained=True, num_classes=num_classes).state_dict()
+    return read_state_dict(source)
+
+
+def soft_labels(targets: Tensor, num_classes: int, smoothing: float) -> Tensor:
+    """Class numbers (B,) as smoothed distributions (B, K); distributions as they are."""
+    if targets.ndim == 2:
+        return targets
+    return F.one_hot(targets, num_classes).float() * (1 - smoothing) + smoothing / num_classes
+
+
+def timm_name(source: str) -> str:
+    """NAME of ``timm:NAME``; empty for a path."""
     kind, colon, name = source.partition(":")
     if kind == "timm" and colon:
-        return timm.create_model(name, pretrained=True, num_classes=num_classes).state_dict()
-    path = Path(source)
-    return read_state_dict(path / WEIGHTS if path.is_dir() else path)
+        check_model(name)
+        return name
+    return ""
+
+
+def open_model(source: str, num_classes: int, role: str) -> nn.Module:
+    """A trained model that gives its opinion and does not learn: ``timm:NAME`` or a checkpoint."""
+    name = timm_name(source)
+    model = (
+        timm.create_model(name, pretrained=True, num_classes=num_classes) if name else load_checkpoint(source)
+    )
+    if getattr(model, "num_classes", num_classes) != num_classes:
+        raise ValueError(f"the {role} knows {model.num_classes} classes, the data has {num_classes}")
+    return model.eval().requires_grad_(False)
 
 
 class Criterion:
     """The loss of a batch: classes, a teacher's opinion, and kept tokens where a model decides on them."""
 
     def __init__(self, config: TrainConfig, num_classes: int, model: nn.Module, device: torch.device):
-        self.config, self.model = config, model
+        self.config, self.num_classes, self.model = config, num_classes, model
         self.soft = SoftTargetCrossEntropy()
         self.mixup = None
         if config.mixup or config.cutmix:
             self.mixup = Mixup(
                 config.mixup, config.cutmix, label_smoothing=config.smoothing, num_classes=num_classes
             )
-        self.teacher = load_teacher(config, num_classes, device) if config.distill_from else None
+        self.teacher = None
+        if config.distill_from:
+            self.teacher = open_model(config.distill_from, num_classes, "teacher").to(device)
+        self.token_labels = None
+        if config.annotator:
+            annotator = open_model(config.annotator, num_classes, "annotator").to(device)
+            self.token_labels = TokenLabels(model, annotator, config.token_weight)
         self.decides = any(isinstance(module, Decision) for module in model.modules())
 
     def __call__(self, forward, images: Tensor, targets: Tensor) -> Tensor:
         config = self.config
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
+        if self.token_labels is not None:
+            return self.token_labels(
+                forward, images, soft_labels(targets, self.num_classes, config.smoothing)
+            )
         with decisions(unwrap(self.model)) if self.decides else nullcontext() as kept:
             logits = forward(images)
         if targets.ndim == 2:
@@ -103,25 +126,32 @@ class Criterion:
         return F.kl_div(student, opinion, reduction="batchmean", log_target=True) * t**2
 
 
-def load_teacher(config: TrainConfig, num_classes: int, device: torch.device) -> nn.Module:
-    kind, colon, name = config.distill_from.partition(":")
-    if kind == "timm" and colon:
-        teacher = timm.create_model(name, pretrained=True, num_classes=num_classes)
-    else:
-        teacher = load_checkpoint(config.distill_from)
-    if getattr(teacher, "num_classes", num_classes) != num_classes:
-        raise ValueError(f"the teacher tells {teacher.num_classes} classes apart, the data has {num_classes}")
-    return teacher.eval().requires_grad_(False).to(device)
-
-
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    return newton_schulz.registry().create_optimizer(
+    """timm's optimizer of this name; ``config.backbone_rate`` scales the rate of all but the classifier."""
+    optimizer = newton_schulz.registry().create_optimizer(
         model,
         opt=config.opt,
         lr=config.lr,
         weight_decay=config.weight_decay,
         layer_decay=config.layer_decay or None,
     )
+    if config.backbone_rate != 1:
+        classifier = {id(p) for name, p in model.named_parameters() if name.startswith(head_names(model))}
+        optimizer.param_groups[:] = [
+            part
+            for group in optimizer.param_groups
+            for part in split(group, classifier, config.backbone_rate)
+        ]
+    return optimizer
+
+
+def split(group: dict, classifier: set[int], rate: float) -> list[dict]:
+    """A group's parameters of the classifier, and the others with their learning rate scaled."""
+    parts = []
+    for of_classifier, factor in ((True, 1.0), (False, rate)):
+        params = [p for p in group["params"] if (id(p) in classifier) is of_classifier]
+        parts.append({**group, "params": params, "lr_scale": group.get("lr_scale", 1.0) * factor})
+    return [part for part in parts if part["params"]]
 
 
 def build_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int):

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from stvit.checkpoints import save_checkpoint
+from stvit.data.folders import CROP, MEAN, STD
 from stvit.data.opened import SceneSource, Share, TimmSource, open_source
 from stvit.training import build
 from stvit.training.config import TrainConfig
+from stvit.training.repeats import repeat_images
 from stvit.training.scores import evaluate
 
 
@@ -21,7 +23,11 @@ class Classify:
     headline = "top1"
 
     def open_source(self, config: TrainConfig, share: Share) -> SceneSource | TimmSource:
-        return open_source(config, share)
+        source = open_source(config, share)
+        if config.repeats > 1 and isinstance(source, TimmSource):
+            repeat_images(source, config.repeats, config.seed)
+        self.images, self.class_names = image_settings(config), source.class_names
+        return source
 
     def build_model(self, config: TrainConfig, source) -> nn.Module:
         return build.build_model(config, len(source.class_names))
@@ -34,4 +40,18 @@ class Classify:
         return {name: value for name, value in scores.items() if name != "confusion"}
 
     def export(self, model: nn.Module, folder: Path, record: dict) -> None:
-        save_checkpoint(model, folder, record=record)
+        """The model with the size and scale of the images it was trained on, and the names of its classes."""
+        *frames, _, _ = model.pretrained_cfg["input_size"][1:]
+        size = self.images["input_size"]
+        if frames:
+            size = (size[0], record["config"]["clip_length"], *size[1:])
+        model.pretrained_cfg = {**model.pretrained_cfg, **self.images, "input_size": size}
+        save_checkpoint(model, folder, record=record, class_names=self.class_names)
+
+
+def image_settings(config: TrainConfig) -> dict:
+    """How ``config``'s images reach the model, in the words of timm's configurations."""
+    size = (3, config.image_size, config.image_size)
+    if config.data in ("scenes", "clips"):
+        return dict(input_size=size, mean=(0.5,) * 3, std=(0.5,) * 3)
+    return dict(input_size=size, mean=MEAN, std=STD, crop_pct=CROP, interpolation="bicubic")

@@ -5,10 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import typing
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
 
-from stvit.training.recipes import DENSE, RECIPES
+import timm
+
+from stvit.checkpoints import config_beside, find_weights, read_config
+from stvit.reduce import METHODS
+from stvit.training.recipes import DENSE, DROP_PATHS, RECIPES, drop_path_of
 
 
 def option(default, help: str):
@@ -29,6 +36,13 @@ class TrainConfig:
         metadata={"help": "its arguments, as name=value or JSON (depth=6 num_semantic_tokens=9)"},
     )
     init: str = option("", "start from weights: timm:NAME, or a checkpoint's path")
+    base: str = option(
+        "",
+        "fine-tune this instead of --model: a timm model with its pretrained weights, or a checkpoint's folder",
+    )
+    method: str = option("", f"sparsify the base: stvit, {', '.join(METHODS)}")
+    tokens: int = option(0, "semantic tokens of stvit, or tokens of meanpool, for the base (0: 16)")
+    at: str = option("", "layers in which the base gets fewer tokens, as 5 or 4,7,10 (the method's own)")
 
     data: str = option(
         "scenes",
@@ -79,6 +93,16 @@ class TrainConfig:
     keep_rate_epochs: float = option(100.0, "epochs that it takes")
     ratio_weight: float = option(2.0, "weight of the keep-ratio loss where a model takes keep decisions")
 
+    annotator: str = option(
+        "",
+        "model that labels every token for LV-ViT (token labels): timm:NAME, or the folder of a checkpoint",
+    )
+    token_weight: float = option(0.5, "weight of the token labels' loss")
+    repeats: int = option(
+        1, "augmented copies of an image in an epoch of as many images (repeated augmentation)"
+    )
+    backbone_rate: float = option(1.0, "factor of the learning rate for all layers but the classifier")
+
     seed: int = option(0, "of initial weights, order, augmentation and dropout")
     precision: str = option("no", "mixed precision: no, bf16 or fp16")
     device: str = option("auto", "auto, or cpu where there is a GPU too")
@@ -87,6 +111,7 @@ class TrainConfig:
     eval_every: int = option(1, "epochs between evaluations")
     out: str = option("runs/train", "folder of checkpoints and journal; a run that is there resumes")
     restart: bool = option(False, "begin anew where a run is there")
+    debug: bool = option(False, "show where in the code an error was raised")
 
     @classmethod
     def of(cls, **given) -> TrainConfig:
@@ -94,15 +119,26 @@ class TrainConfig:
         unknown = set(given) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"unknown option {sorted(unknown)[0]!r}")
+        given = with_base(given)
         recipe = given.get("recipe") or usual_recipe(given)
         if recipe not in RECIPES:
             raise ValueError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
-        values = {**RECIPES[recipe], **given}
+        sized = {"drop_path": drop_path_of(recipe, given)} if recipe in DROP_PATHS else {}
+        values = {**RECIPES[recipe], **sized, **given}
         values["model_args"] = {**RECIPES[recipe].get("model_args", {}), **given.get("model_args", {})}
-        return cls(**{**values, "recipe": recipe})
+        config = cls(**{**values, "recipe": recipe})
+        config.check()
+        return config
+
+    def check(self) -> None:
+        """ValueError for a number that no training can have."""
+        for name, lowest in LOWEST.items():
+            value = getattr(self, name)
+            if not lowest <= value < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be {lowest} or more")
 
     def identity(self) -> dict:
-        """What decides the outcome: all but where it is kept and how fast it is made."""
+        """Options that affect the trained weights; excludes paths of outputs, workers, device and threads."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in ELSEWHERE}
 
     def chosen(self) -> dict:
@@ -111,6 +147,61 @@ class TrainConfig:
             f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING
         }
         return {k: v for k, v in self.identity().items() if k not in defaults or v != defaults[k]}
+
+
+LOWEST = {
+    "image_size": 1, "train_images": 0, "eval_images": 0, "workers": 0, "clip_length": 1, "frame_interval": 1,
+    "epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0, "layer_decay": 0, "clip_grad": 0, "warmup_epochs": 0,
+    "warmup_lr": 0, "min_lr": 0, "drop_path": 0, "smoothing": 0, "mixup": 0, "cutmix": 0, "color_jitter": 0,
+    "reprob": 0, "ema_decay": 0, "distill_weight": 0, "keep_rate": 0, "tokens": 0, "token_weight": 0, "repeats": 1,
+    "backbone_rate": 0, "threads": 0, "log_every": 1, "eval_every": 1, "seed": 0,
+}  # fmt: skip
+
+
+def with_base(given: dict) -> dict:
+    """The same options where a folder that ``--model`` or ``--init`` names is the base to go on from."""
+    given = dict(given)
+    if not given.get("base"):
+        if is_folder(given.get("model", "")):
+            given["base"] = given.pop("model")
+        elif "model" not in given and is_folder(given.get("init", "")):
+            given["base"] = given.pop("init")
+    if not given.get("base"):
+        idle = [name for name in ("method", "tokens", "at") if given.get(name)]
+        if idle:
+            raise ValueError(
+                f"--{idle[0]} says how to sparsify a base; name it with --base (a timm model or a checkpoint's folder)"
+            )
+        return given
+    if "model" in given or given.get("init"):
+        raise ValueError("--base names both the model and its weights; leave --model and --init out")
+    given["model"] = given["base"]
+    given.setdefault("image_size", image_size_of(given["base"]))
+    return given
+
+
+def is_folder(name: str) -> bool:
+    return bool(name) and Path(name).is_dir()
+
+
+def image_size_of(base: str) -> int:
+    """The size of images that a timm model or a checkpoint was made for."""
+    if Path(base).exists():
+        _, arguments, settings = read_config(config_beside(find_weights(base)))
+        size = settings.get("input_size") or (0, 0, arguments.get("img_size", 224))
+        return size[-1] if isinstance(size[-1], int) else size[-1][-1]
+    check_model(base)
+    return timm.get_pretrained_cfg(base).input_size[-1]
+
+
+def check_model(name: str) -> None:
+    """ValueError for a name that timm does not know, with the names nearest to it."""
+    if timm.is_model(name):
+        return
+    known = timm.list_models()
+    near = [other for other in known if other.startswith(name)] or get_close_matches(name, known, 4, 0.5)
+    hint = f"; did you mean {' or '.join(near[:4])}?" if near else ""
+    raise ValueError(f"no model {name!r} is registered with timm{hint}")
 
 
 def usual_recipe(given: dict) -> str:
@@ -122,13 +213,17 @@ def usual_recipe(given: dict) -> str:
         return "video_swin"
     if task in DENSE:
         return DENSE[task][0 if scenes else 1]
+    if given.get("base"):
+        return "transfer"
+    if "lvvit" in given.get("model", ""):
+        return "lvvit"
     swin = "swin" in given.get("model", "")
     if scenes:
         return "micro_swin" if swin else "micro"
     return "swin" if swin else "deit"
 
 
-ELSEWHERE = ("recipe", "workers", "cache", "device", "threads", "out", "restart")
+ELSEWHERE = ("recipe", "workers", "cache", "device", "threads", "out", "restart", "debug")
 
 
 def parser(**kwargs) -> argparse.ArgumentParser:
@@ -155,7 +250,7 @@ def from_command_line(argv: list[str] | None = None, **kwargs) -> TrainConfig:
             given["model_args"] = pairs(given["model_args"])
         return TrainConfig.of(**given)
     except ValueError as error:
-        arguments.error(str(error))
+        arguments.exit(2, f"error: {error}\n")
 
 
 def pairs(words: list[str]) -> dict:

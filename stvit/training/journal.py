@@ -1,11 +1,13 @@
-"""What a run tells: one JSON object a line, and the curves as a picture."""
+"""A run's progress on disk: one JSON object a line, and the curves as a picture."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
+from stvit.checkpoints.saving import plain, scratch_prefix
 from stvit.training.tasks import LABELS
 
 LOG, CURVES = "log.jsonl", "curves.png"
@@ -19,14 +21,14 @@ class Journal:
         if not enabled:
             return
         kept = [line for line in read(self.path) if line["epoch"] < epoch]
-        scratch = folder / f".saving-{os.getpid()}-{LOG}"
+        scratch = folder / f"{scratch_prefix()}{LOG}"
         scratch.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         os.replace(scratch, self.path)
 
     def write(self, **values) -> None:
         if self.enabled:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
+                file.write(json.dumps(plain(values), allow_nan=False) + "\n")
 
     def last(self, name: str) -> dict:
         """The last line that has ``name``; empty if there is none."""
@@ -38,15 +40,13 @@ class Journal:
 
 
 def read(path: Path) -> list[dict]:
-    """The whole lines; a line that a killed run did not finish is none."""
+    """The complete lines; one that a killed run did not finish, or that is damaged, is left out."""
     lines = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
                 lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return lines
+    return [line for line in lines if isinstance(line, dict) and "epoch" in line]
 
 
 def draw(folder: Path, score: str = "top1") -> Path:

@@ -1,9 +1,9 @@
 """Recipes as data: what the papers' authors trained with, and what a CPU can train.
 
 DeiT's and Swin's are those of their papers at a batch of 1,024 (learning rates are proportional to the
-batch: 5e-4 at 512). STViT follows the one of its trunk, without distillation, for 300 epochs. DeiT's
-repeated augmentation is not here: timm has it for distributed loaders alone, and a recipe should mean
-the same everywhere.
+batch: 5e-4 at 512). STViT follows the one of its trunk, without distillation, for 300 epochs. LV-ViT's has
+token labels in place of mixup and cutmix (``--annotator`` makes them). "transfer" fine-tunes a pretrained
+model on a small folder of images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ SHORT = dict(
 RECIPES: dict[str, dict] = {
     "deit": dict(
         epochs=300, batch_size=1024, opt="adamw", lr=1e-3, weight_decay=0.05, sched="cosine",
-        warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5, drop_path=0.1, ema_decay=0.99996, **AUGMENTATION,
+        warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5, drop_path=0.1, ema_decay=0.99996, repeats=3, **AUGMENTATION,
+    ),
+    "lvvit": dict(
+        epochs=300, batch_size=1024, opt="adamw", lr=1.6e-3, weight_decay=0.05, sched="cosine",
+        warmup_epochs=5, warmup_lr=1e-6, min_lr=1e-5, drop_path=0.1, ema_decay=0.99996, token_weight=0.5,
+        **{**AUGMENTATION, "mixup": 0.0, "cutmix": 0.0},
     ),
     "swin": dict(
         epochs=300, batch_size=1024, opt="adamw", lr=1e-3, weight_decay=0.05, sched="cosine",
@@ -30,6 +35,11 @@ RECIPES: dict[str, dict] = {
         epochs=30, batch_size=1024, opt="adamw", lr=2e-5, weight_decay=1e-8, sched="cosine",
         warmup_epochs=0, min_lr=1e-6, drop_path=0.1, ema_decay=0.9999, **AUGMENTATION,
     ),
+    "transfer": dict(
+        epochs=30, batch_size=32, opt="adamw", lr=1e-4, weight_decay=0.05, sched="cosine", warmup_epochs=3,
+        warmup_lr=1e-6, min_lr=1e-6, drop_path=0.1, keep_rate_epochs=0.0,
+        smoothing=0.1, auto_augment="rand-m9-mstd0.5-inc1", reprob=0.25, color_jitter=0.4,
+    ),
     "micro": dict(
         model_args=dict(img_size=48, patch_size=6, embed_dim=64, depth=6, num_heads=4, mlp_ratio=3),
         model="micro_stvit", image_size=48, **SHORT,
@@ -37,7 +47,7 @@ RECIPES: dict[str, dict] = {
     # Video Swin's on Kinetics-400, from ImageNet weights: clips of 32 frames, every second of them
     "video_swin": dict(
         model="stvit_video_swin_tiny", epochs=30, batch_size=64, opt="adamw", lr=3e-4, weight_decay=0.02,
-        sched="cosine", warmup_epochs=2.5, warmup_lr=3e-7, min_lr=0.0, drop_path=0.1,
+        sched="cosine", warmup_epochs=2.5, warmup_lr=3e-7, min_lr=0.0, drop_path=0.1, backbone_rate=0.1,
     ),
     "micro_video": dict(
         model="micro_stvit_video_swin", image_size=32, clip_length=8,
@@ -74,3 +84,13 @@ RECIPES: dict[str, dict] = {
 
 # The usual recipes of the dense tasks: on scenes, and on photographs.
 DENSE = {"segment": ("micro_segment", "upernet"), "detect": ("micro_detect", "cascade_mask_rcnn")}
+
+# Swin's stochastic depth grows with its size, as its authors trained it.
+DROP_PATHS = {"swin": {"tiny": 0.2, "small": 0.3, "base": 0.5}}
+
+
+def drop_path_of(recipe: str, given: dict) -> float:
+    """The stochastic depth of a recipe for the size in the model's name; the recipe's own for other names."""
+    name = given.get("model", "")
+    found = (rate for size, rate in DROP_PATHS[recipe].items() if f"_{size}_" in name)
+    return next(found, RECIPES[recipe]["drop_path"])

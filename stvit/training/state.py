@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from stvit.checkpoints.saving import scratch_prefix
 from stvit.training.config import TrainConfig
 
 STATE = "last.pt"
@@ -14,7 +15,7 @@ STATE = "last.pt"
 
 def write(state: dict, path: Path) -> None:
     """A file that is either the old one or the new one, whenever the machine stops."""
-    scratch = path.with_name(f".saving-{os.getpid()}-{path.name}")
+    scratch = path.with_name(f"{scratch_prefix()}{path.name}")
     with scratch.open("wb") as file:
         torch.save(state, file)
         file.flush()
@@ -30,7 +31,12 @@ def read(folder: Path, config: TrainConfig) -> dict | None:
     path = folder / STATE
     if config.restart or not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); --restart begins the run anew"
+        ) from error
     mine, there = config.identity(), {**TrainConfig().identity(), **state["config"]}
     changed = sorted(name for name in mine | there if mine.get(name) != there.get(name))
     if changed:
@@ -41,7 +47,11 @@ def read(folder: Path, config: TrainConfig) -> dict | None:
     return state
 
 
-def clear_scratch(folder: Path) -> None:
-    """What a killed run was writing."""
-    for leftover in folder.glob(".saving-*"):
-        leftover.unlink(missing_ok=True)
+def check_classes(state: dict, class_names: tuple[str, ...], folder: Path) -> None:
+    """ValueError where the data of a run has other classes than when it began."""
+    before = tuple(state.get("class_names", class_names))  # older states do not tell
+    if before != tuple(class_names):
+        raise ValueError(
+            f"the run in {folder} began with the classes {', '.join(before[:6])}, the data has now "
+            f"{', '.join(class_names[:6])}; --restart begins anew"
+        )

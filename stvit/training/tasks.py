@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from stvit.training.config import check_model
 from stvit.training.recipes import DENSE
 
 if TYPE_CHECKING:
@@ -32,10 +33,11 @@ TASKS = {
     "segment": "stvit.dense.segmentation.task:Segment",
     "detect": "stvit.dense.detection.task:Detect",
 }
+PRECISIONS = ("no", "bf16", "fp16")
 LABELS = {"top1": "top-1", "miou": "mIoU", "ap": "AP"}  # how people write a headline
 
 CLASSIFICATION_ALONE = (
-    "smoothing", "mixup", "cutmix", "auto_augment", "reprob", "distill_from", "keep_rate",
+    "smoothing", "mixup", "cutmix", "auto_augment", "reprob", "distill_from", "keep_rate", "base", "annotator",
 )  # fmt: skip
 
 Loss = Callable[[Callable, Any, Any], Tensor]  # of (forward, images, targets)
@@ -84,7 +86,16 @@ def create_task(name: str) -> Task:
 
 
 def check_options(config: TrainConfig) -> None:
-    """ValueError where an option would silently do nothing."""
+    """ValueError where an option would silently do nothing, or cannot be."""
+    if config.device not in ("auto", "cpu"):
+        raise ValueError(
+            f"--device is auto (a GPU where there is one) or cpu, not {config.device!r}; CUDA_VISIBLE_DEVICES chooses "
+            "a GPU"
+        )
+    if not config.base:
+        check_model(config.model)
+    if config.precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {config.precision!r}; choose one of {', '.join(PRECISIONS)}")
     idle = [name for name in CLASSIFICATION_ALONE if config.task in DENSE and getattr(config, name)]
     if idle:
         raise ValueError(
