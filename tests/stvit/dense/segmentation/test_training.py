@@ -119,7 +119,7 @@ def test_without_transformers_the_line_that_installs_it_is_given(tmp_path, monke
 
 def test_an_unknown_model_is_refused_by_name(tmp_path, capsys):
     assert main([*words(small(tmp_path)), "--model", "micro_nothing"]) == 1
-    assert "no model 'micro_nothing' is registered with timm; near it: micro_" in capsys.readouterr().out
+    assert "no model 'micro_nothing' is registered with timm; did you mean micro_" in capsys.readouterr().out
 
 
 def test_a_checkpoint_that_is_no_segmenter_says_so(tmp_path):
