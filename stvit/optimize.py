@@ -3,8 +3,9 @@
     fast = stvit.optimize(model)  # a copy; the model itself stays as it is
 
 On a CPU with AVX-512, linear layers are packed: oneDNN lays their weights out once, as its kernels want them.
-With AVX2 alone this costs time, and nothing is packed. A packed layer has no weights to save or to move to
-another device. Any model of timm can be optimised, the dense ones too: compare like with like.
+With AVX2 alone this costs time, and nothing is packed. A packed model runs and does nothing else: saving, copying
+or converting it is refused, since its weights are gone; do that with the model it was made from. Any model of timm
+can be optimised, the dense ones too: compare like with like.
 
 ``python -m analysis.throughput.tricks`` measures what this pays. Further tricks were measured and are not here,
 since they pay less than 2 % of the time: BatchNorm in the convolution before it, GELU as a part of the packed
@@ -14,6 +15,7 @@ product (with AVX2 a loss), a constant G·W_q, and LayerNorm's scale and shift i
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +23,17 @@ from torch import Tensor, nn
 from stvit.fast.token_linear import TokenLinear
 
 
+def refuse(what: str) -> NoReturn:
+    raise RuntimeError(
+        f"a model with packed weights cannot be {what}: do that with the model that optimize() was given, "
+        "or optimize it with pack=False"
+    )
+
+
 class PackedLinear(nn.Module):
     """A linear layer whose weights lie as oneDNN's kernels read them.
 
-    Rows are packed when they are first asked for; when all are, the weights as they were are let go.
+    Rows are packed when they are first asked for; when all are, the original weights are freed.
     """
 
     def __init__(self, layer: nn.Linear):
@@ -63,12 +72,30 @@ class PackedLinear(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}"
 
+    def __deepcopy__(self, memo: dict) -> NoReturn:
+        refuse("copied")
+
+    def __reduce_ex__(self, protocol: int) -> NoReturn:
+        refuse("pickled")
+
+    def _save_to_state_dict(self, *args) -> NoReturn:
+        refuse("saved")
+
+    def _apply(self, fn, recurse: bool = True) -> PackedLinear:
+        before = torch.empty(0, dtype=self.dtype)
+        after = fn(before)
+        if (after.dtype, after.device) != (before.dtype, before.device):
+            refuse(f"converted to {after.dtype} on {after.device}")
+        return self
+
 
 def optimize(model: nn.Module, pack: bool | None = None) -> nn.Module:
     """A copy of ``model`` for inference alone.
 
     pack: pack linear layers (default: where the processor has AVX-512)
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"optimize takes a model (torch.nn.Module), not {model!r}")
     if model.training:
         raise ValueError("only a model in evaluation mode can be optimised: call model.eval() first")
     fast = deepcopy(model).requires_grad_(False)

@@ -2,11 +2,11 @@
 
     with stvit.record(model) as maps:
         model(images)
-    maps["blocks.4.attn"]        # (B, heads, M, N): who looks at whom, each row sums to 1
+    maps["blocks.4.attn"]        # (B, heads, M, N): who attends to whom, each row sums to 1
     maps["blocks.4.assignment"]  # (B, M, N): which image token goes into which semantic token
 
-The model's own forward stays fused: hooks see what enters each attention layer and form the maps
-beside it, without gradients. A module takes part if it has one of the methods
+The model's own forward stays fused: hooks see the input of each attention layer and compute its maps in
+addition, without gradients. Each thread records its own forwards. A module takes part if it has one of the methods
 
     weights(...)     attention maps for the inputs of its forward
     assignment(...)  a token assignment for the inputs of its forward
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 
 import torch
 from timm.layers import Attention as TimmAttention
@@ -74,9 +75,13 @@ def _observers(
 
 
 def _watch(module: nn.Module, key: str, observe: Callable, maps: dict[str, Tensor]):
-    def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        with torch.no_grad():
-            maps[key] = observe(*args, **kwargs)
+    thread = get_ident()
+
+    def hook(module: nn.Module, args: tuple, kwargs: dict | None = None) -> None:
+        # without keyword arguments: another thread's hook, which was removed while this forward ran
+        if get_ident() == thread and kwargs is not None:
+            with torch.no_grad():
+                maps[key] = observe(*args, **kwargs)
 
     return module.register_forward_pre_hook(hook, with_kwargs=True)
 

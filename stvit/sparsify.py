@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from stvit.fast.token_linear import for_many_tokens
 from stvit.layers.pooling import Grid
 from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
-from stvit.models.reduced_vit import ReducedTokens, ReducedViT, method_choices
+from stvit.models.reduced_vit import ReducedTokens, ReducedViT, find_method, method_choices
 from stvit.models.registry import register
 from stvit.models.sparsified_swin import sparsify_swin
 from stvit.models.vit import DEIT_DEFAULTS, SemanticTokens, STViT, filter_checkpoint
+from stvit.reduce import Reduction
 from stvit.surgery import recast
 
 
@@ -70,15 +71,15 @@ def sparsify(
     model: nn.Module,
     tokens: int | Grid | None = None,
     at: int | Sequence[int] | None = None,
-    method: str = "stvit",
+    method: str | type[Reduction] = "stvit",
     **choices,
 ) -> nn.Module:
-    """A copy of ``model`` that goes on with fewer tokens; the weights are the model's, new parts are fresh.
+    """A copy of ``model`` that computes with fewer tokens; the weights are the model's, new parts are fresh.
 
     method "stvit": ``tokens`` semantic tokens (16) from layer ``at`` (5, counted from 1) on; ``choices``
         are those of ``SemanticTokens.equip``: stgm_layers, pooling, initialization, position, keep_prefix
-    one of ``stvit.reduce.METHODS``: reductions in the layers ``at`` (the method's own); ``choices`` are
-        the method's, such as keep_rate, r, fuse_token
+    method, one of ``stvit.reduce.METHODS`` by name, or a class of ``stvit.reduce.Reduction``: reductions in
+        the layers ``at`` (the method's own); ``choices`` are the method's, such as keep_rate, r, fuse_token
     A timm Swin gets its semantic tokens in windows: see ``sparsify_swin`` for what it takes.
     Raises ValueError with the reason where a model cannot be sparsified.
     """
@@ -87,16 +88,26 @@ def sparsify(
     reason = obstacle(model)
     if reason:
         raise ValueError(f"cannot sparsify {type(model).__name__}: {reason}")
+    if method != "stvit":
+        find_method(method)
     if method == "stvit":
         kinds = SPARSE
+        unknown = sorted(set(choices) - set(CHOICES))
+        if unknown:
+            names = ", ".join(("tokens", "at", *CHOICES[2:]))
+            raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}")
         choices.update(num_semantic_tokens=16 if tokens is None else tokens, stgm_at=5 if at is None else at)
     else:
         kinds = REDUCED
         choices.update({} if tokens is None else {"num_tokens": tokens}, method=method, at=at)
     sparse = recast(copy.deepcopy(model), kinds[type(model)])
-    like = next(sparse.parameters())
+    like, modes = next(sparse.parameters()), {name: part.training for name, part in sparse.named_modules()}
     sparse.equip(**choices)
-    sparse.to(device=like.device, dtype=like.dtype).train(model.training)
+    sparse.to(device=like.device, dtype=like.dtype)
+    for name, part in sparse.named_modules():  # layers that were set to evaluation mode stay in it
+        part.training = modes.get(name, model.training)
+    if method != "stvit":
+        choices["method"] = sparse.method
     sparse.pretrained_cfg = dict(getattr(model, "pretrained_cfg", {}), architecture="stvit_sparsified")
     origin = dict(
         getattr(model, "_model_args", {}), base=getattr(model, "pretrained_cfg", {}).get("architecture")
@@ -141,6 +152,8 @@ def obstacle(model: nn.Module) -> str | None:
     for block in model.blocks:
         if type(block) is not Block:
             return f"its layers are {type(block).__name__}, whose attention has no place for other keys"
+        if not isinstance(getattr(block.attn, "qkv", None), nn.Linear):
+            return "its linear layers are quantised or replaced; sparsify the model before that"
         if type(block.attn) is not TimmAttention:
             return f"its attention is {type(block.attn).__name__}, which cannot look at other tokens"
     if not isinstance(model.patch_drop, nn.Identity):

@@ -13,6 +13,7 @@ ablations (its Table 15) and of its text.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise, product
 
 import torch
@@ -24,15 +25,22 @@ Grid = tuple[int, int]
 
 def token_grid(tokens: int | Grid) -> Grid:
     """The grid of semantic tokens: (h, w) as given, or the squarest factorisation of a number."""
-    if isinstance(tokens, int) and not isinstance(tokens, bool):
+    if is_whole(tokens):
         if tokens < 1:
             raise ValueError(f"the number of semantic tokens must be at least 1, not {tokens}")
         h = next(h for h in range(math.isqrt(tokens), 0, -1) if tokens % h == 0)
         return h, tokens // h
-    h, w = (int(side) for side in tokens)
+    if not isinstance(tokens, Sequence) or len(tokens) != 2 or not all(map(is_whole, tokens)):
+        raise ValueError(f"semantic tokens are a whole number, or a grid (h, w) of two; not {tokens!r}")
+    h, w = tokens
     if h < 1 or w < 1:
         raise ValueError(f"the grid of semantic tokens must be at least 1 × 1, not {h} × {w}")
     return h, w
+
+
+def is_whole(value: object) -> bool:
+    """An integer that is no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_fits(tokens: Grid, grid: Grid) -> None:

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvit.fast.groups import in_groups
-from stvit.models.registry import DEIT_SIZES, register
-from stvit.reduce import METHODS, Plan, Reduction, Seen
+from stvit.layers.pooling import is_whole
+from stvit.models import registry
+from stvit.models.registry import DEIT_SIZES
+from stvit.models.vit import refuse_masks, refuse_nothing
+from stvit.reduce import METHODS, Plan, Reduction, Seen, register
 from stvit.reduce.dynamicvit import Decision
 from stvit.reduce.reduction import HostBlock, check_rate
 
@@ -26,19 +29,18 @@ class ReducedTokens:
     Layers keep timm's names; what a reduction learns is ``blocks.*.reduction``.
     """
 
-    def equip(self, method: str, at: int | Iterable[int] | None = None, **choices) -> None:
+    def equip(self, method: str | type[Reduction], at: int | Iterable[int] | None = None, **choices) -> None:
         """Put reductions by ``method`` into the layers ``at``, counted from 1 (default: the method's own)."""
         reduction = find_method(method)
         unknown = [name for name in choices if name not in method_choices(method)]
         if unknown:
             names = ", ".join(method_choices(method))
-            raise ValueError(f"{method} has no choice {unknown[0]!r}; it has {names}")
+            raise ValueError(f"{method_name(method)} has no choice {unknown[0]!r}; it has {names}")
         depth = len(self.blocks)
-        layers = reduction.layers(depth) if at is None else (at,) if isinstance(at, int) else tuple(at)
-        if len(set(layers)) != len(layers) or not all(1 <= layer <= depth for layer in layers):
-            raise ValueError(f"at={layers} must be distinct layers from 1 to {depth}")
+        layers = reduction.layers(depth) if at is None else chosen_layers(at, depth)
         if reduction.needs_class_token and not self.has_class_token:
-            raise ValueError(f"{method} orders tokens by class attention, and this model has no class token")
+            name = method_name(method)
+            raise ValueError(f"{name} orders tokens by class attention, and this model has no class token")
         blocks = list(self.blocks)
         for stage, layer in enumerate(sorted(layers)):
             place = Place(stage, layer, depth, self.patch_embed.num_patches)
@@ -46,7 +48,7 @@ class ReducedTokens:
                 blocks[layer - 1]
             )
         self.blocks = nn.Sequential(*blocks)
-        self.method = method
+        self.method = method_name(method)
 
     @property
     def reductions(self) -> dict[int, Reduction]:
@@ -65,11 +67,12 @@ class ReducedTokens:
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, channels, height, width) → (B, prefix + M, C), behind the final norm."""
+        """(B, channels, height, width) → (B, prefix + M, C), after the final norm."""
         return self.norm(self.forward_layers(x))
 
     def forward_layers(self, images: Tensor, trace: list | None = None) -> Tensor:
         """All layers in order; ``trace`` collects what each of them returns, and its plan."""
+        refuse_nothing(images)
         grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
         x = self._pos_embed(self.patch_embed(images))
         x = self.norm_pre(x)  # (B, prefix + N, C)
@@ -103,14 +106,17 @@ class ReducedTokens:
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
         output_dict: bool = False,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
     ):
-        """As timm's: the tokens behind the chosen layers.
+        """As timm's: the tokens after the chosen layers.
 
         In ``NCHW`` each place of the image's grid reads the token that holds it now, and 0 where its
         token was dropped; in ``NLC`` come the tokens as they are, fewer layer by layer.
         """
         if output_fmt not in ("NCHW", "NLC"):
             raise ValueError(f"unknown output_fmt {output_fmt!r}; choose one of NCHW, NLC")
+        refuse_masks(attn_mask, is_causal)
         take, _ = feature_take_indices(len(self.blocks), indices)
         trace: list[tuple[Tensor, Plan]] = []
         last, prefix = self.forward_layers(x, trace), self.num_prefix_tokens
@@ -193,13 +199,34 @@ def decisions(model: nn.Module):
             hook.remove()
 
 
-def find_method(method: str) -> type[Reduction]:
+def chosen_layers(at: int | Iterable[int], depth: int) -> tuple[int, ...]:
+    """The layers that ``at`` names, counted from 1: at least one, each once, none that the model has not."""
+    layers = (
+        (at,) if is_whole(at) else tuple(at) if isinstance(at, Iterable) and not isinstance(at, str) else ()
+    )
+    known = all(is_whole(layer) and 1 <= layer <= depth for layer in layers)
+    if not layers or not known or len(set(layers)) != len(layers):
+        raise ValueError(f"at={at!r} must be a layer or distinct layers from 1 to {depth}")
+    return layers
+
+
+def find_method(method: str | type[Reduction]) -> type[Reduction]:
+    """A method by its name in ``stvit.reduce.METHODS``; a class is registered there and so gets a name."""
+    if isinstance(method, type) and issubclass(method, Reduction):
+        return register(method)
     if method not in METHODS:
-        raise ValueError(f"unknown reduction method {method!r}; choose one of {', '.join(METHODS)}")
+        raise ValueError(
+            f"unknown method {method!r}; choose 'stvit' or one of {', '.join(METHODS)}, or give a class of Reduction"
+        )
     return METHODS[method]
 
 
-def method_choices(method: str) -> tuple[str, ...]:
+def method_name(method: str | type[Reduction]) -> str:
+    """The name by which a saved model's configuration knows the method."""
+    return next(name for name, known in METHODS.items() if method in (name, known))
+
+
+def method_choices(method: str | type[Reduction]) -> tuple[str, ...]:
     """The names of what can be chosen about a method."""
     own = inspect.signature(find_method(method)).parameters
     return tuple(name for name in own if name not in ("dim", *Place._fields))
@@ -232,7 +259,7 @@ def build_reduction(reduction: type[Reduction], dim: int, place: Place, choices:
 
 for _method, _reduction in METHODS.items():
     for _size, _settings in DEIT_SIZES.items():
-        register(
+        registry.register(
             f"{_method}_deit_{_size}_patch16_224",
             ReducedViT,
             f"DeiT-{_size[0].upper()} with reductions by {_reduction.__name__}.",

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from stvit.fast.groups import POOLING, in_groups
 from stvit.fast.token_linear import for_few_tokens
 from stvit.layers.attention import ContextBlock, RelativeAttention
-from stvit.layers.pooling import Grid, IntraInterPooling, create_pooling
+from stvit.layers.pooling import Grid, IntraInterPooling, create_pooling, is_whole
 from stvit.layers.semantic import (
     ClusterLayer,
     ConditionalPosition,
@@ -64,11 +64,14 @@ class SemanticTokens:
         """
         _choose("initialization", initialization, INITIALIZATIONS)
         _choose("position", position, POSITIONS)
+        for name, value in (("at (stgm_at)", stgm_at), ("stgm_layers", stgm_layers)):
+            if not is_whole(value):
+                raise ValueError(f"{name} is one layer's number or a number of layers, not {value!r}")
         first, last, depth = stgm_at - 1, stgm_at - 1 + stgm_layers, len(self.blocks)
         if not (first >= 0 and stgm_layers >= 1 and last <= depth):
             raise ValueError(
-                f"an STGM of {stgm_layers} layers at layer {stgm_at} does not fit a model of {depth} layers; "
-                f"choose stgm_layers ≥ 1 and 1 ≤ stgm_at ≤ {max(1, depth + 1 - max(stgm_layers, 1))}"
+                f"an STGM of {stgm_layers} layers at layer {stgm_at} does not fit a model of {depth} layers; choose "
+                f"stgm_layers ≥ 1 and 1 ≤ at (stgm_at) ≤ {max(1, depth + 1 - max(stgm_layers, 1))}"
             )
         dim, grid = self.embed_dim, self.patch_embed.grid_size
         pool = create_pooling(pooling, dim, num_semantic_tokens, grid)
@@ -117,6 +120,7 @@ class SemanticTokens:
                 trace.append(y)
             return y
 
+        refuse_nothing(images)
         base, generate, semantic = self._parts()
         x = self._pos_embed(self.patch_embed(images))
         x = self.norm_pre(self.patch_drop(x))  # (B, prefix + N, C)
@@ -163,12 +167,15 @@ class SemanticTokens:
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
         output_dict: bool = False,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
     ):
         """As timm's: the tokens behind the chosen layers, image tokens first and then semantic ones.
 
         In ``NCHW`` semantic tokens form a map of their own grid (4 × 4 for 16 tokens).
         """
         _choose("output_fmt", output_fmt, ("NCHW", "NLC"))
+        refuse_masks(attn_mask, is_causal)
         take, _ = feature_take_indices(len(self.blocks), indices)
         trace: list[Tensor] = []
         last = self.forward_layers(x, trace)
@@ -266,6 +273,20 @@ class STViT(SemanticTokens, VisionTransformer):
         self.equip(num_semantic_tokens, stgm_at, stgm_layers, pooling, initialization, position, keep_prefix)
         if vit.get("device") is not None or vit.get("dtype") is not None:
             self.to(device=vit.get("device"), dtype=vit.get("dtype"))
+
+
+def refuse_nothing(images: Tensor) -> None:
+    """timm's ViTs fail on an empty batch where they look for its shape; say so first."""
+    if not torch.jit.is_tracing() and images.shape[0] == 0:
+        raise ValueError(f"the batch holds no images: its shape is {tuple(images.shape)}")
+
+
+def refuse_masks(attn_mask: Tensor | None, is_causal: bool) -> None:
+    """timm's ViTs take a mask of attention; it counts tokens that later layers do not have."""
+    if attn_mask is not None or is_causal:
+        raise ValueError(
+            "attention masks are not supported: they count image tokens, of which later layers have fewer"
+        )
 
 
 def _choose(what: str, value: str, choices: tuple[str, ...]) -> None:

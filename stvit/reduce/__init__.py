@@ -1,7 +1,9 @@
 """Token reductions in one frame: BAT, EViT, DynamicViT, ToMe and the controls, one file each.
 
-A new method is a ``Reduction`` in a file of its own and a line in ``METHODS``.
+A new method is a ``Reduction`` in a file of its own and a line in ``METHODS``, or, from outside, ``register(cls)``.
 """
+
+import re
 
 from stvit.reduce.bat import BAT
 from stvit.reduce.dynamicvit import DynamicViT
@@ -23,4 +25,21 @@ METHODS: dict[str, type[Reduction]] = {
     "meanpool": MeanPool,
 }
 
-__all__ = ["METHODS", "Plan", "Reduction", "Seen", "compose", "keep_rate_at"]
+
+def register(method: type[Reduction], name: str | None = None) -> type[Reduction]:
+    """Make a method of your own known by name, so that a saved model with it can be loaded; a class decorator too."""
+    if name is None and method in METHODS.values():
+        return method
+    name = snake_case(method.__name__) if name is None else name
+    if METHODS.get(name, method) is not method:
+        raise ValueError(f"{name!r} is {METHODS[name].__name__} already; give your method another name")
+    METHODS[name] = method
+    return method
+
+
+def snake_case(name: str) -> str:
+    """LargestNorm → largest_norm."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+__all__ = ["METHODS", "Plan", "Reduction", "Seen", "compose", "keep_rate_at", "register", "snake_case"]

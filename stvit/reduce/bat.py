@@ -15,7 +15,7 @@ from torch import Tensor
 from stvit.reduce.matching import cosine, homogeneous_pairs
 from stvit.reduce.mergers import MERGERS, positive
 from stvit.reduce.plan import Absorbed, Kept, Largest, Mixed, Part, Plan, shares, take
-from stvit.reduce.reduction import Reduction, Seen, check_rate, kept_count
+from stvit.reduce.reduction import Reduction, Seen, check_count, check_rate, kept_count
 
 FEATURES = ("tokens", "keys")
 
@@ -65,8 +65,10 @@ class BAT(Reduction):
             raise ValueError(f"unknown merger {merger!r}; choose one of {', '.join(MERGERS)}, or None")
         if features not in FEATURES:
             raise ValueError(f"unknown features {features!r}; choose one of {', '.join(FEATURES)}")
-        self.keep_rate, self.clusters, self.pairs = check_rate(keep_rate), clusters, pairs
-        self.features, self.neighbors = features, neighbors
+        self.keep_rate = check_rate(keep_rate)
+        self.clusters, self.pairs = check_part("clusters", clusters, 1), check_part("pairs", pairs, 0)
+        self.features = features
+        self.neighbors = neighbors if neighbors is None else check_count("neighbors", neighbors, 1)
         self.merger_name, self.fuse_token = merger, fuse_token
         self.merger = None if merger is None else MERGERS[merger](dim, clusters, neighbors)
 
@@ -132,3 +134,12 @@ ABLATION: dict[str, dict] = {
     "inattentive token clustering": dict(pairs=0),
     "attentive token matching": dict(),
 }
+
+
+def check_part(name: str, part: int | float | None, least: int) -> int | float | None:
+    """A whole number of tokens of at least ``least``, or a fraction of them between 0 and 1."""
+    if part is None or (isinstance(part, float) and 0 < part < 1):
+        return part
+    if isinstance(part, float):
+        raise ValueError(f"{name} must be a whole number or a fraction between 0 and 1, not {part!r}")
+    return check_count(name, part, least)

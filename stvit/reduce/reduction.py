@@ -12,6 +12,7 @@ layer, ``ClosingBlock`` after it. All return the new tokens and the plan, and th
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -219,6 +220,13 @@ def staged_count(initial: int, rate: float, stage: int) -> int:
 
 
 def check_rate(keep_rate: float) -> float:
-    if not 0 < keep_rate <= 1:
-        raise ValueError(f"keep_rate must be above 0 and at most 1, not {keep_rate}")
+    if isinstance(keep_rate, bool) or not isinstance(keep_rate, Real) or not 0 < keep_rate <= 1:
+        raise ValueError(f"keep_rate must be a number above 0 and at most 1, not {keep_rate!r}")
     return float(keep_rate)
+
+
+def check_count(name: str, count: int, least: int = 0) -> int:
+    """``count`` if it is a whole number of at least ``least``."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {count!r}")
+    return count

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stvit.reduce.plan import Absorbed, Kept, Plan, shares
-from stvit.reduce.reduction import Reduction, Seen
+from stvit.reduce.reduction import Reduction, Seen, check_count
 
 
 def bipartite_matching(similarity: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,9 +37,8 @@ class ToMe(Reduction):
 
     def __init__(self, dim: int, r: int = 13, prop_attn: bool = True):
         super().__init__()
-        if r < 0:
-            raise ValueError(f"r, the number of tokens that merge in a layer, must not be negative: {r}")
-        self.r, self.prop_attn = r, prop_attn
+        self.r = check_count("r, the number of tokens that merge in a layer,", r)
+        self.prop_attn = prop_attn
 
     @staticmethod
     def layers(depth: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stvit.reduce.plan import Kept, Plan
-from stvit.reduce.reduction import Reduction, Seen, check_rate, kept_count
+from stvit.reduce.reduction import Reduction, Seen, check_count, check_rate, kept_count
 
 
 class TopK(Reduction):
@@ -42,7 +42,7 @@ class RandomTokens(TopK):
 
     def __init__(self, dim: int, keep_rate: float = 0.7, seed: int = 0):
         super().__init__(dim, keep_rate)
-        self.seed = seed
+        self.seed = check_count("seed", seed)
         draw = torch.rand(self.period, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("draw", draw, persistent=False)
 
