@@ -24,7 +24,8 @@ from stvit.layers.pooling import Grid
 from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.models.reduced_vit import ReducedTokens, ReducedViT, find_method, method_choices
 from stvit.models.registry import register
-from stvit.models.sparsified_swin import sparsify_swin
+from stvit.models.sparsified_swin import densify_swin, sparsify_swin
+from stvit.models.stvit_swin import SemanticSwin
 from stvit.models.vit import DEIT_DEFAULTS, SemanticTokens, STViT, filter_checkpoint
 from stvit.reduce import Reduction
 from stvit.surgery import recast
@@ -80,7 +81,7 @@ def sparsify(
         are those of ``SemanticTokens.equip``: stgm_layers, pooling, initialization, position, keep_prefix
     method, one of ``stvit.reduce.METHODS`` by name, or a class of ``stvit.reduce.Reduction``: reductions in
         the layers ``at`` (the method's own); ``choices`` are the method's, such as keep_rate, r, fuse_token
-    A timm Swin gets its semantic tokens in windows: see ``sparsify_swin`` for what it takes.
+    A timm Swin gets its semantic tokens in windows: see ``stvit.models.sparsified_swin`` for what it takes.
     Raises ValueError with the reason where a model cannot be sparsified.
     """
     if isinstance(model, SwinTransformer):
@@ -117,7 +118,9 @@ def sparsify(
 
 
 def densify(model: nn.Module) -> nn.Module:
-    """A copy of a sparsified ``model`` as the plain ViT it came from: same layers, same weights."""
+    """A copy of a sparsified ``model`` as the plain ViT or Swin it came from: same layers, same weights."""
+    if isinstance(model, SemanticSwin):
+        return densify_swin(model)
     if type(model) not in DENSE:
         known = ", ".join(cls.__name__ for cls in DENSE)
         raise ValueError(f"{type(model).__name__} is not a sparsified model; densify() takes one of {known}")

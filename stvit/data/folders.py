@@ -32,7 +32,9 @@ def timm_source(config, share: Share) -> TimmSource:
         **loading(config),
     )
     names, evaluation = evaluation_batches(config, share)
-    check_same_classes(class_names(train, config), names, f"{config.data}: training", held_out_split(config.data))
+    check_same_classes(
+        class_names(train, config), names, f"{config.data}: training", held_out_split(config.data)
+    )
     return TimmSource(loader, evaluation, names, share)
 
 

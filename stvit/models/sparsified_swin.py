@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import NamedTuple
 
 from timm.models import create_model
 from timm.models.swin_transformer import (
@@ -53,6 +54,7 @@ def sparsify_swin(
         options.setdefault("semantic_window", _side(tokens))
     like = next(model.parameters())
     sparse = recast(copy.deepcopy(model), STViTRSwin if recovery else STViTSwin)
+    sparse.origin = Origin.of(sparse)
     sparse.feature_info = copy.deepcopy(list(model.feature_info))
     if recovery:
         sparse.output_norms = nn.ModuleList()
@@ -69,6 +71,66 @@ def sparsify_swin(
     sparse.pretrained_cfg = dict(getattr(model, "pretrained_cfg", {}), architecture="stvit_sparsified_swin")
     sparse._model_args = dict(getattr(model, "_model_args", {}), base=base_name, **choices)
     return sparse
+
+
+class Origin(NamedTuple):
+    """The layers of a timm Swin as they were: what ``densify`` puts back.
+
+    They share norms, projections and FFNs with the sparse model's layers, and so follow its training. What the
+    sparse model has no use for (relative position biases of semantic layers, the last patch merging) stays as
+    it was; no checkpoint holds it.
+    """
+
+    blocks: list[list[nn.Module]]
+    merging: nn.Module
+    patch_settings: dict
+    settings: dict
+
+    @classmethod
+    def of(cls, swin: SwinTransformer) -> Origin:
+        patch = {
+            name: getattr(swin.patch_embed, name)
+            for name in PATCH_SETTINGS
+            if hasattr(swin.patch_embed, name)
+        }
+        settings = dict(
+            feature_info=copy.deepcopy(list(swin.feature_info)),
+            pretrained_cfg=dict(getattr(swin, "pretrained_cfg", {})),
+            _model_args=dict(getattr(swin, "_model_args", {})),
+        )
+        blocks = [[recast(block, type(block)) for block in stage.blocks] for stage in swin.layers]
+        return cls(blocks, swin.layers[3].downsample, patch, settings)
+
+
+PATCH_SETTINGS = ("strict_img_size", "dynamic_img_pad")
+
+
+def densify_swin(model: nn.Module) -> nn.Module:
+    """A copy of what ``sparsify_swin`` made as the timm Swin it came from."""
+    if getattr(model, "origin", None) is None:
+        raise ValueError(
+            f"this {type(model).__name__} cannot be made dense: its checkpoint, or its architecture, holds neither the "
+            "relative position biases of the semantic layers nor the last patch merging; densify the model that "
+            "sparsify returned"
+        )
+    model, like = copy.deepcopy(model), next(model.parameters())
+    plain = recast(model, SwinTransformer)
+    plain.layers = nn.Sequential(*(recast(stage, SwinTransformerStage) for stage in model.layers))
+    for stage, blocks in zip(plain.layers, model.origin.blocks, strict=True):
+        stage.blocks = nn.Sequential(*blocks)
+        for name in ("units", "window", "options", "plan"):
+            stage.__dict__.pop(name, None)
+        for name in ("initial", "position"):
+            stage._modules.pop(name, None)
+    plain.layers[3].downsample = model.origin.merging
+    for name, value in model.origin.patch_settings.items():
+        setattr(plain.patch_embed, name, value)
+    for name, value in model.origin.settings.items():
+        setattr(plain, name, value)
+    for name in ("origin", "semantic_options", "dynamic_img_size"):
+        plain.__dict__.pop(name, None)
+    plain._modules.pop("output_norms", None)
+    return plain.to(device=like.device, dtype=like.dtype).train(model.training)
 
 
 def obstacle_swin(model: nn.Module) -> str | None:
@@ -115,7 +177,9 @@ CHOICES = ("at", "recovery", "units", "stgm_layers", "mask_padding", *OPTIONS)
 
 def _build(base: str, **kwargs) -> nn.Module:
     choices = {name: kwargs.pop(name) for name in CHOICES if name in kwargs}
-    return sparsify_swin(create_model(base, **kwargs), **choices)
+    sparse = sparsify_swin(create_model(base, **kwargs), **choices)
+    sparse.origin = None  # its layers are not those that the checkpoint's weights came from
+    return sparse
 
 
 register(
