@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.matching import cosine, homogeneous_pairs
 from stvit.reduce.mergers import MERGERS, positive
 from stvit.reduce.plan import Absorbed, Kept, Largest, Mixed, Part, Plan, shares, take
@@ -47,6 +48,13 @@ class BAT(Reduction):
     fuse_token: one of the new tokens is EViT's, all inattentive tokens by raw attention ("EViT+Ours")
     """
 
+    about: ClassVar[About] = About(
+        paper="BAT, Long et al., CVPR 2023",
+        looks_at="class attention, and the tokens or their keys",
+        keeps="attentive tokens, similar pairs of them fused; a token for each cluster of the others",
+        origin="the paper; no public program",
+        licence="none",
+    )
     needs_class_token: ClassVar[bool] = True
 
     def __init__(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
+from stvit.reduce.about import About
 from stvit.reduce.plan import Kept, Plan
 from stvit.reduce.reduction import HostBlock, PruningBlock, Reduction, Seen, check_rate, staged_count
 
@@ -32,6 +33,13 @@ class DynamicViT(Reduction):
     In evaluation the lowest scores leave and nothing is masked.
     """
 
+    about: ClassVar[About] = About(
+        paper="DynamicViT, Rao et al., NeurIPS 2021",
+        looks_at="tokens, by a learned predictor",
+        keeps="the tokens with the highest scores",
+        origin="raoyongming/DynamicViT",
+        licence="MIT",
+    )
     epsilon: ClassVar[float] = 1e-6
 
     def __init__(self, dim: int, keep_rate: float = 0.7, stage: int = 0):

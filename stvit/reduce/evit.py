@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.plan import Kept, Mixed, Plan
 from stvit.reduce.reduction import Reduction, Seen, check_rate, kept_count
 
@@ -17,6 +18,13 @@ class EViT(Reduction):
     without normalisation, and takes part in later reductions like any other token.
     """
 
+    about: ClassVar[About] = About(
+        paper="EViT, Liang et al., ICLR 2022",
+        looks_at="class attention",
+        keeps="the most attentive tokens, and one fused from the others",
+        origin="youweiliang/evit",
+        licence="Apache-2.0",
+    )
     needs_class_token: ClassVar[bool] = True
 
     def __init__(self, dim: int, keep_rate: float = 0.7, fuse_token: bool = True):

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from stvit.layers.pooling import AdaptiveMeanPooling, token_grid
+from stvit.reduce.about import About
 from stvit.reduce.plan import Mixed, Plan
 from stvit.reduce.reduction import Grid, Reduction, Seen, check_rate
 
@@ -17,6 +18,13 @@ class MeanPool(Reduction):
     ``num_tokens`` gives their number or grid; with ``keep_rate``, each side shrinks by its root instead.
     """
 
+    about: ClassVar[About] = About(
+        paper="control",
+        looks_at="places",
+        keeps="means over windows",
+        origin="ours",
+        licence="MIT",
+    )
     identity: ClassVar[dict] = {"keep_rate": 1.0}
 
     def __init__(self, dim: int, num_tokens: int | Grid = 16, keep_rate: float | None = None):

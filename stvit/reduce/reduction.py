@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from stvit.fast.groups import in_groups
 from stvit.layers.attention import Attention, attend, attention_weights
+from stvit.reduce.about import About
 from stvit.reduce.plan import Plan
 from stvit.surgery import recast
 
@@ -82,6 +83,7 @@ class Seen(NamedTuple):
 class Reduction(nn.Module):
     """What methods override: ``plan``, and the facts below where they differ."""
 
+    about: ClassVar[About | None] = None  # what the table of the field says; a method of your own needs none
     needs_class_token: ClassVar[bool] = False
     identity: ClassVar[dict] = {"keep_rate": 1.0}  # the choices with which nothing is reduced
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.plan import Absorbed, Kept, Plan, shares
 from stvit.reduce.reduction import Reduction, Seen, check_count
 
@@ -33,6 +34,13 @@ class ToMe(Reduction):
     3. With ``prop_attn``, tokens attract attention in proportion to their size: + log s on the logits.
     """
 
+    about: ClassVar[About] = About(
+        paper="ToMe, Bolya et al., ICLR 2023",
+        looks_at="keys, averaged over heads",
+        keeps="all tokens, pairs of similar ones merged",
+        origin="the paper; its program was run and not read",
+        licence="CC BY-NC 4.0",
+    )
     identity: ClassVar[dict] = {"r": 0}
 
     def __init__(self, dim: int, r: int = 13, prop_attn: bool = True):

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.plan import Kept, Plan
 from stvit.reduce.reduction import Reduction, Seen, check_count, check_rate, kept_count
 
@@ -14,6 +15,13 @@ from stvit.reduce.reduction import Reduction, Seen, check_count, check_rate, kep
 class TopK(Reduction):
     """The ⌈keep_rate · N⌉ tokens with the highest class attention go on, in descending order."""
 
+    about: ClassVar[About] = About(
+        paper="EViT's control",
+        looks_at="class attention",
+        keeps="the most attentive tokens",
+        origin="JoakimHaurum/TokenReduction",
+        licence="MIT",
+    )
     needs_class_token: ClassVar[bool] = True
 
     def __init__(self, dim: int, keep_rate: float = 0.7):
@@ -37,6 +45,13 @@ class RandomTokens(TopK):
     function of its input; repeat it over seeds.
     """
 
+    about: ClassVar[About] = About(
+        paper="control",
+        looks_at="nothing",
+        keeps="tokens at random places",
+        origin="ours",
+        licence="MIT",
+    )
     needs_class_token: ClassVar[bool] = False
     period: ClassVar[int] = 4096
 
