@@ -74,6 +74,10 @@ class Trainer:
         share = Share(self.rank, self.accelerator.num_processes)
         self.task = create_task(config.task)
         self.source = self.task.open_source(config, share)
+        if self.source.steps < 1:
+            raise ValueError(
+                f"the training images fill not one batch of {config.batch_size}; choose a smaller --batch-size"
+            )
         model = self.task.build_model(config, self.source).to(self.device)
         if share.processes > 1 and self.device.type == "cuda":
             model = convert_sync_batchnorm(model)  # the statistics of the whole batch, as in one process

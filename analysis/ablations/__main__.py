@@ -49,7 +49,7 @@ def ship(args: argparse.Namespace) -> int:
     from analysis.ablations import shipped
 
     for name in args.retest or shipped.ship():
-        right = shipped.retest(name)["test"]["right"] if args.retest else None
+        right = shipped.retest(name)["shipped"]["first"]["right"] if args.retest else None
         print(name if right is None else f"{name}: {right:,} right answers")
     return 0
 

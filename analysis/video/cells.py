@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,8 +81,23 @@ def ship(cell: Cell, record: dict, source: Path, shelf: Path = CHECKPOINTS) -> P
     if target.exists():
         shutil.rmtree(target)
     shutil.copytree(source, target)
-    dump({**record, "weights": digest(target / "model.safetensors")}, target / "record.json")
+    dump(record, target / "record.json")
+    halve(target)
     return target
+
+
+def halve(folder: Path, dtype: str = "float16") -> dict:
+    """Keep a shipped model's weights in half precision, and record what they count then."""
+    import torch
+
+    from stvit.checkpoints import load_checkpoint, recast_checkpoint
+
+    recast_checkpoint(folder, getattr(torch, dtype))
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    first = test(load_checkpoint(folder).eval(), CHECK_CLIPS)["first"]
+    found = {"weights": digest(folder / "model.safetensors"), "shipped": {"dtype": dtype, "first": first}}
+    dump({**record, **found}, folder / "record.json")
+    return found
 
 
 def test(model, clips: int = TEST_CLIPS) -> dict:

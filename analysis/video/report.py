@@ -103,7 +103,8 @@ def tested_again(folder: Path = CHECKPOINTS) -> pd.DataFrame:
     for name in MODELS:
         if name not in available(folder):
             continue
-        recorded = json.loads((folder / name / "record.json").read_text(encoding="utf-8"))["test"]
+        record = json.loads((folder / name / "record.json").read_text(encoding="utf-8"))
+        recorded, first = record["test"], record.get("shipped", record["test"])["first"]
         right = test(open_model(name, folder).model, CHECK_CLIPS)["right"]
         lines.append(
             {
@@ -111,10 +112,10 @@ def tested_again(folder: Path = CHECKPOINTS) -> pd.DataFrame:
                 "top1_all": recorded["top1"],
                 "half_width": recorded["half_width"],
                 "clips": CHECK_CLIPS,
-                "recorded": recorded["first"]["right"],
+                "recorded": first["right"],
                 "recounted": right,
-                "equal": right == recorded["first"]["right"],
-                "within_rounding": abs(right - recorded["first"]["right"]) <= TOLERANCE,
+                "equal": right == first["right"],
+                "within_rounding": abs(right - first["right"]) <= TOLERANCE,
             }
         )
     return pd.DataFrame(lines)

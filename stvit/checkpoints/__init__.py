@@ -23,14 +23,14 @@ from stvit.checkpoints.configured import read_config, read_json
 from stvit.checkpoints.errors import CheckpointError, first_line
 from stvit.checkpoints.filling import adapt, compare, fill
 from stvit.checkpoints.reading import WEIGHTS, find_weights, read_state_dict, strip_wrappers
-from stvit.checkpoints.saving import replacing, write_json, write_weights
+from stvit.checkpoints.saving import replacing, write_json, write_tensors, write_weights
 from stvit.optimize import PackedLinear
 from stvit.record import unwrap
 
 __all__ = [
     "CONFIG", "RECORD", "WEIGHTS", "CheckpointError", "config_beside", "fill", "find_weights", "load_checkpoint",
-    "read_config", "read_state_dict", "replacing", "save_checkpoint", "strip_wrappers", "write_json",
-    "write_weights",
+    "read_config", "read_state_dict", "recast_checkpoint", "replacing", "save_checkpoint", "strip_wrappers",
+    "write_json", "write_weights",
 ]  # fmt: skip
 
 CONFIG, RECORD = "config.json", "record.json"
@@ -77,6 +77,13 @@ def _write_config(model: nn.Module, path: Path, names: Sequence[str]) -> None:
         content = read_json(path)
         content["pretrained_cfg"]["input_size"] = model.pretrained_cfg["input_size"]
         write_json(content, path)
+
+
+def recast_checkpoint(folder: str | Path, dtype: torch.dtype) -> None:
+    """Write a checkpoint's weights again in another type; its other files stay."""
+    tensors = read_state_dict(folder)
+    with replacing(folder) as scratch:
+        write_tensors(tensors, scratch / WEIGHTS, dtype)
 
 
 def load_checkpoint(

@@ -14,7 +14,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ Rule = Callable[[Any], "str | None"]  # of a value: what is wrong with it, or No
 WORD = re.compile(r"[A-Za-z0-9_.+-]{0,48}")
 LARGEST_FILE = 2**24  # bytes; the class names of ImageNet-22k take a hundredth of it
 ENTRIES = 256  # of a list of numbers
+PARTS = ("__init__", "equip")
 CLASSES = (
     VisionTransformer, SwinTransformer, STViT, SemanticTokens, ReducedViT, LVViT, STViTLVViT, ReducedLVViT,
     STViTSwin, STViTRSwin, STViTVideoSwin, VideoSwin, DenseSwin,
@@ -123,20 +124,23 @@ BOUNDS: dict[str, Rule] = {
 }  # fmt: skip
 
 
-@lru_cache
-def _names() -> frozenset[str]:
-    """Arguments of the architectures' constructors, of what equips them, and of the methods."""
-    calls: list[Callable] = [sparsify, *METHODS.values()]
-    for cls in CLASSES:
-        calls += [getattr(c, part) for c in cls.__mro__ for part in ("__init__", "equip") if part in vars(c)]
+def _names(calls: Iterable[Callable]) -> set[str]:
+    """Names of the arguments that these callables take."""
     parameters = (p for call in calls for p in inspect.signature(call).parameters.values())
-    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    return frozenset((named | {*SWIN_CHOICES}) - {"self", "model", "device", "dtype"})
+    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+@lru_cache
+def _class_names() -> frozenset[str]:
+    """Arguments of the architectures' constructors, and of what equips them with semantic tokens or a method."""
+    calls = [c.__dict__[part] for cls in CLASSES for c in cls.__mro__ for part in PARTS if part in vars(c)]
+    return frozenset(_names((sparsify, *calls)) | {*SWIN_CHOICES})
 
 
 def architecture_rules() -> dict[str, Rule]:
     """What each argument of an architecture may be."""
-    return {name: BOUNDS.get(name, modest) for name in (*_names(), *BOUNDS)}
+    names = (_class_names() | _names(METHODS.values())) - {"self", "model", "device", "dtype"}
+    return {name: BOUNDS.get(name, modest) for name in (*names, *BOUNDS)}
 
 
 def check_arguments(arguments: Any, allowed: Mapping[str, Rule], source: str | Path) -> dict[str, Any]:

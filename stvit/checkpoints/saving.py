@@ -101,17 +101,22 @@ def plain(value: Any) -> Any:
 
 
 def write_weights(model: nn.Module, path: Path, dtype: torch.dtype | None = None) -> None:
-    """``model``'s tensors, floating-point ones as ``dtype``; the mode of the file follows the umask."""
+    """``model``'s tensors as a file, floating-point ones as ``dtype``."""
+    write_tensors(model.state_dict(), path, dtype)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, dtype: torch.dtype | None = None) -> None:
+    """Tensors as a .safetensors file, floating-point ones as ``dtype``; its mode follows the umask.
+
+    BatchNorm's running statistics, whose range is wider than that of weights, keep their type.
+    """
     if dtype is not None and not dtype.is_floating_point:
         raise CheckpointError(
             f"weights are saved in a floating-point type such as torch.float16, not {dtype}"
         )
-    tensors = {name: _cast(tensor, dtype).contiguous() for name, tensor in model.state_dict().items()}
+    written = {name: _cast(name, tensor, dtype).contiguous() for name, tensor in tensors.items()}
     lost = [
-        name
-        for name, tensor in model.state_dict().items()
-        if dtype is not None and tensor.is_floating_point() and not tensors[name].isfinite().all()
-        if tensor.isfinite().all()
+        name for name, tensor in written.items() if tensor.isinf().any() and not tensors[name].isinf().any()
     ]
     if lost:
         raise CheckpointError(
@@ -119,9 +124,10 @@ def write_weights(model: nn.Module, path: Path, dtype: torch.dtype | None = None
         )
     path.touch()  # which follows the umask
     mode = path.stat().st_mode
-    save_file(tensors, path, metadata={"format": "pt"})
+    save_file(written, path, metadata={"format": "pt"})
     path.chmod(mode)
 
 
-def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
+def _cast(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    keeps = dtype is None or not tensor.is_floating_point() or "running_" in name
+    return tensor if keeps else tensor.to(dtype)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from stvit.checkpoints.errors import first_line
 from stvit.checkpoints.saving import scratch_prefix
 from stvit.training.config import TrainConfig
 
@@ -34,9 +35,7 @@ def read(folder: Path, config: TrainConfig) -> dict | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); --restart begins the run anew"
-        ) from error
+        raise ValueError(f"{path} is damaged ({first_line(error)}); --restart begins the run anew") from error
     mine, there = config.identity(), {**TrainConfig().identity(), **state["config"]}
     changed = sorted(name for name in mine | there if mine.get(name) != there.get(name))
     if changed:
