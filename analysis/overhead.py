@@ -18,8 +18,8 @@ from analysis.results import Report
 MODEL = "deit_small_patch16_224"
 
 
-def cut_twin(model):
-    """The plain model with ``model``'s numbers of tokens: at each reduction, tokens behind the first M go.
+def cut_twin(model, images):
+    """The plain model with ``model``'s numbers of tokens on ``images``: at each reduction, those after the first M go.
 
     Layers that do not reduce run on groups of images, as ``model``'s do.
     """
@@ -28,19 +28,20 @@ def cut_twin(model):
 
     import stvit
     from stvit.fast.groups import in_groups
-    from stvit.reduce.reduction import PruningBlock
+    from stvit.reduce.reduction import HostBlock
 
     class Cut(VisionTransformer):
         def forward_features(self, x):
             x = self.norm_pre(self._pos_embed(self.patch_embed(x)))
-            for block, tokens, before in zip(self.blocks, self.lengths, self.in_front, strict=True):
-                if x.shape[1] == tokens:
-                    x = in_groups(block, x)
-                    continue
-                x = x[:, :tokens] if before else x
-                x = x + block.ls1(block.attn(block.norm1(x)))
-                x = x[:, :tokens]
-                x = x + block.ls2(block.mlp(block.norm2(x)))
+            for block, tokens, where in zip(self.blocks, self.lengths, self.where, strict=True):
+                if where == "in front":
+                    x = x[:, :tokens]
+                if where == "within" and x.shape[1] > tokens:
+                    x = x + block.ls1(block.attn(block.norm1(x)))
+                    x = x[:, :tokens]
+                    x = x + block.ls2(block.mlp(block.norm2(x)))
+                else:
+                    x = in_groups(block, x)[:, :tokens]
             return self.norm(x)
 
         def forward(self, x):
@@ -50,9 +51,9 @@ def cut_twin(model):
     plain.__class__ = Cut
     trace: list = []
     with torch.no_grad():
-        model.forward_layers(torch.zeros(1, model.in_chans, *model.patch_embed.img_size), trace)
+        model.forward_layers(images, trace)
     plain.lengths = [x.shape[1] for x, _ in trace]
-    plain.in_front = [isinstance(block, PruningBlock) for block in model.blocks]
+    plain.where = [block.where if isinstance(block, HostBlock) else "" for block in model.blocks]
     return plain
 
 
@@ -128,8 +129,8 @@ def compute(
     rows = []
     for method in methods:
         model = stvit.sparsify(dense, method=method, **(choices or {}))
-        flops, twin = reduction_flops(model), cut_twin(model)
-        times = time_pairs(model.to(device), twin.to(device), images, pairs, clock)
+        flops, twin = reduction_flops(model), cut_twin(model.to(device), images)
+        times = time_pairs(model, twin.to(device), images, pairs, clock)
         own, plain = (min(run) for run in zip(*times, strict=True))
         rows.append(
             {

@@ -247,12 +247,13 @@ class Place(NamedTuple):
     depth: int  # how many layers the model has
     tokens: int  # image tokens that the model begins with, at the size it was built for
 
+    def asked_by(self, reduction: type[Reduction]) -> dict[str, int]:
+        asked = inspect.signature(reduction).parameters
+        return {name: fact for name, fact in self._asdict().items() if name in asked}
+
 
 def build_reduction(reduction: type[Reduction], dim: int, place: Place, choices: dict) -> Reduction:
-    asked = inspect.signature(reduction).parameters
-    module = reduction(
-        dim, **choices, **{name: fact for name, fact in place._asdict().items() if name in asked}
-    )
+    module = reduction(dim, **choices, **place.asked_by(reduction))
     module.apply(init_weights_vit_timm)
     return module
 

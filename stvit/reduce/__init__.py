@@ -1,17 +1,29 @@
-"""Token reductions in one frame: BAT, EViT, DynamicViT, ToMe and the controls, one file each.
+"""Token reductions in one frame: BAT and its rivals, the methods that people compare to, and controls; one file each.
 
 A new method is a ``Reduction`` in a file of its own and a line in ``METHODS``, or, from outside, ``register(cls)``.
 """
 
 import re
 
+from stvit.reduce.atc import ATC
+from stvit.reduce.ats import ATS, SortedATS
 from stvit.reduce.bat import BAT
+from stvit.reduce.diffrate import DiffRate
+from stvit.reduce.dtem import DTEM
 from stvit.reduce.dynamicvit import DynamicViT
 from stvit.reduce.evit import EViT
+from stvit.reduce.heuristic import Middle, Shrinking
+from stvit.reduce.kmedoids import KMedoids
+from stvit.reduce.mctf import MCTF
 from stvit.reduce.meanpool import MeanPool
+from stvit.reduce.patchmerger import PatchMerger
+from stvit.reduce.pitome import PiToMe
 from stvit.reduce.plan import Plan, compose
 from stvit.reduce.reduction import Reduction, Seen
 from stvit.reduce.schedule import keep_rate_at
+from stvit.reduce.sinkhorn import Sinkhorn
+from stvit.reduce.sit import SiT
+from stvit.reduce.tofu import ToFu
 from stvit.reduce.tome import ToMe
 from stvit.reduce.topk import RandomTokens, TopK
 
@@ -23,6 +35,20 @@ METHODS: dict[str, type[Reduction]] = {
     "topk": TopK,
     "random": RandomTokens,
     "meanpool": MeanPool,
+    "ats": ATS,
+    "ats_sorted": SortedATS,
+    "patchmerger": PatchMerger,
+    "sinkhorn": Sinkhorn,
+    "sit": SiT,
+    "kmedoids": KMedoids,
+    "shrinking": Shrinking,
+    "middle": Middle,
+    "diffrate": DiffRate,
+    "tofu": ToFu,
+    "pitome": PiToMe,
+    "mctf": MCTF,
+    "dtem": DTEM,
+    "atc": ATC,
 }
 
 

@@ -40,6 +40,7 @@ class Seen(NamedTuple):
     bias: what is added to the attention's logits, (B, 1, 1 or prefix + N, prefix + N)
     inputs: what the attention was given, all tokens after the first norm, (B, prefix + N, C)
     whole: the grid of all image tokens that the model began with
+    maps: the attention's maps, (B, heads, prefix + N, prefix + N), where a layer forms them anyway
     """
 
     initial: int
@@ -52,6 +53,7 @@ class Seen(NamedTuple):
     values: Tensor | None = None
     inputs: Tensor | None = None
     whole: Grid | None = None
+    maps: Tensor | None = None
 
     def class_rows(self) -> Tensor:
         """Each head's Attn_cls = Softmax(q_cls · Kᵀ / √d) at the image tokens: (B, heads, N).
@@ -70,9 +72,11 @@ class Seen(NamedTuple):
     def received(self) -> Tensor:
         """The attention that each image token gets from all tokens, the sum over heads: (B, N).
 
-        All rows of the attention map, formed once more: N²·C multiply-adds.
+        Where the layer has no maps they are formed beside its fused attention: N²·C multiply-adds.
         """
-        maps = attention_weights(self.queries, self.keys, self.keys.shape[-1] ** -0.5, self.bias)
+        maps = self.maps
+        if maps is None:
+            maps = attention_weights(self.queries, self.keys, self.keys.shape[-1] ** -0.5, self.bias)
         return maps.sum(dim=(1, 2))[:, self.prefix :]
 
     def mean_keys(self) -> Tensor:
@@ -134,6 +138,7 @@ class HostBlock(TimmBlock):
     """A layer with a reduction: (B, prefix + N, C) → (B, prefix + M, C), and the plan."""
 
     reduction: Reduction
+    where: ClassVar[str]  # in front of the layer, within it, or after it
 
     @classmethod
     def from_block(cls, block: TimmBlock, reduction: Reduction) -> HostBlock:
@@ -170,6 +175,8 @@ class HostBlock(TimmBlock):
 class ReducingBlock(HostBlock):
     """The reduction between attention and MLP: x + MHA(x), fewer tokens, + FFN."""
 
+    where = "within"
+
     @classmethod
     def from_block(cls, block: TimmBlock, reduction: Reduction) -> HostBlock:
         self = super().from_block(block, reduction)
@@ -196,6 +203,8 @@ class ReducingBlock(HostBlock):
 class ClosingBlock(ReducingBlock):
     """The reduction after the layer, which tells it how its tokens looked at each other."""
 
+    where = "after"
+
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         x, seen = self.attend(x, seen)  # (B, prefix + N, C)
         return self.reduce(in_groups(self.feed_forward, x), seen)
@@ -203,6 +212,8 @@ class ClosingBlock(ReducingBlock):
 
 class PruningBlock(HostBlock):
     """The reduction in front of the layer: fewer tokens, then a plain layer."""
+
+    where = "in front"
 
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         x, plan = self.reduce(x, seen)  # (B, prefix + M, C)

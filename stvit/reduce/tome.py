@@ -25,6 +25,18 @@ def bipartite_matching(similarity: Tensor, r: int) -> tuple[Tensor, Tensor, Tens
     return merged, target.gather(1, merged), stay
 
 
+def alternating_pairs(metric: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of tokens with ``metric`` (B, N, D), the r that go into others: the second, fourth … into the first, third ….
+
+    The class token in front of them would be in the sources' set, and is protected. Returns the sources' places
+    (B, r), the number of the target of each (B, r), and the places of the sources that stay (B, ⌊N/2⌋ − r).
+    """
+    z = F.normalize(metric, dim=2)
+    similarity = z[:, 1::2] @ z[:, ::2].transpose(1, 2)  # (B, ⌊N/2⌋, ⌈N/2⌉)
+    merged, target, stay = bipartite_matching(similarity, r)
+    return 2 * merged + 1, target, 2 * stay + 1
+
+
 class ToMe(Reduction):
     """In every layer, r tokens merge with the ones whose keys are most like theirs.
 
@@ -53,20 +65,19 @@ class ToMe(Reduction):
         return tuple(range(1, depth + 1))
 
     def plan(self, x: Tensor, seen: Seen) -> Plan:
-        count = x.shape[1]
-        r = min(self.r, count // 2)
+        r = min(self.r, x.shape[1] // 2)
         if r == 0:
             return Plan(mass=seen.mass)
         size = x.new_ones(x.shape[:2]) if seen.mass is None else seen.mass  # (B, N)
-        keys = F.normalize(seen.mean_keys(), dim=2)  # (B, N, head_dim)
-        similarity = keys[:, 1::2] @ keys[:, ::2].transpose(1, 2)  # (B, ⌊N/2⌋, ⌈N/2⌉)
-        merged, target, stay = bipartite_matching(similarity, r)
-
-        sources, rest = 2 * merged + 1, 2 * stay + 1  # places among all tokens
-        places = torch.arange(0, count, 2, device=x.device).expand(x.shape[0], -1)  # (B, ⌈N/2⌉)
+        sources, target, rest = alternating_pairs(self.metric(seen), r)
+        places = torch.arange(0, x.shape[1], 2, device=x.device).expand(x.shape[0], -1)  # (B, ⌈N/2⌉)
         share, total = shares(target, size.gather(1, sources), size[:, ::2])  # (B, r), (B, ⌈N/2⌉)
         parts = (Kept(rest), Absorbed(places, sources, target, share))
         return Plan(parts, torch.cat([size.gather(1, rest), total], dim=1))
+
+    def metric(self, seen: Seen) -> Tensor:
+        """What tokens are compared by: (B, N, D)."""
+        return seen.mean_keys()
 
     def key_bias(self, mass: Tensor, prefix: int) -> Tensor | None:
         return F.pad(mass.log(), (prefix, 0))[:, None, None] if self.prop_attn else None

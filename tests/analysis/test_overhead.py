@@ -22,8 +22,8 @@ def model(method: str):
 def test_the_twin_computes_on_as_many_tokens():
     for method in METHODS:
         sparse = model(method)
-        twin = overhead.cut_twin(sparse)
         images = torch.randn(2, 3, 64, 64)
+        twin = overhead.cut_twin(sparse, images)
         assert twin.forward_features(images).shape == sparse.forward_features(images).shape
         assert twin(images).shape == (2, 7)
 
