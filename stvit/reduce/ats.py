@@ -59,7 +59,7 @@ class SortedATS(ATS):
        and that they begin above the least significant token. Tokens that stay are in the order of significance.
     """
 
-    identity: ClassVar[dict] = {"at": ()}
+    identity: ClassVar[dict | None] = None
 
     def __init__(self, dim: int):
         Reduction.__init__(self)

@@ -13,7 +13,7 @@ from stvit.fast.groups import in_groups
 from stvit.layers.attention import Attention, attention_weights
 from stvit.reduce.matching import cosine
 from stvit.reduce.plan import Absorbed, Plan, shares, take
-from stvit.reduce.reduction import HostBlock, ReducingBlock, Reduction, Seen
+from stvit.reduce.reduction import HostBlock, ReducingBlock, Reduction, Seen, check_count
 from stvit.reduce.tome import bipartite_matching
 from stvit.surgery import recast
 
@@ -32,9 +32,8 @@ class MCTF(Reduction):
 
     def __init__(self, dim: int, r: int = 16, tau_info: float = 20.0, tau_size: float = 40.0):
         super().__init__()
-        if r < 0:
-            raise ValueError(f"r, the number of tokens that fuse in a layer, must not be negative: {r}")
-        self.r, self.tau_info, self.tau_size = r, tau_info, tau_size
+        self.r = check_count("r, the number of tokens that fuse in a layer,", r)
+        self.tau_info, self.tau_size = tau_info, tau_size
 
     @staticmethod
     def layers(depth: int) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ class Reduction(nn.Module):
 
     about: ClassVar[About | None] = None  # what the table of the field says; a method of your own needs none
     needs_class_token: ClassVar[bool] = False
-    identity: ClassVar[dict] = {"keep_rate": 1.0}  # the choices with which nothing is reduced
+    identity: ClassVar[dict | None] = {"keep_rate": 1.0}  # the choices with which nothing is reduced, if any
 
     @staticmethod
     def layers(depth: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stvit.reduce.plan import Absorbed, Kept, Plan, shares
-from stvit.reduce.reduction import Reduction, Seen
+from stvit.reduce.reduction import Reduction, Seen, check_count
 from stvit.reduce.tome import alternating_pairs
 
 
@@ -42,9 +42,8 @@ class ToFu(Reduction):
 
     def __init__(self, dim: int, r: int = 13, layer: int = 1, depth: int = 12):
         super().__init__()
-        if r < 0:
-            raise ValueError(f"r, the number of tokens that go in a layer, must not be negative: {r}")
-        self.r, self.prunes = r, layer <= depth * 7 // 12
+        self.r = check_count("r, the number of tokens that go in a layer,", r)
+        self.prunes = layer <= depth * 7 // 12
 
     @staticmethod
     def layers(depth: int) -> tuple[int, ...]:

@@ -139,7 +139,7 @@ def test_unknown_choices_are_refused():
         BAT(8, features="values")
     with pytest.raises(ValueError, match="give clusters as a whole number"):
         BAT(8, merger="mlp")
-    with pytest.raises(ValueError, match="keep_rate must be above 0"):
+    with pytest.raises(ValueError, match="keep_rate must be a number above 0"):
         BAT(8, keep_rate=0)
 
 

@@ -44,7 +44,7 @@ def test_equal_tokens_merge_first():
 def test_no_more_than_half_of_the_tokens_merge():
     x, seen = inputs(5)
     assert ToMe(12, r=13)(x, seen)[0].shape == (2, 3, 12)
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="must be a whole number of at least 0"):
         ToMe(12, r=-1)
 
 
