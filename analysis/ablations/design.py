@@ -68,7 +68,7 @@ def bat(name: str, keep_rate: float, printed: float | None, **args) -> Row:
 
 
 STEPS = {
-    "attentive token preservation": dict(merger=None, pairs=0),
+    "attentive token preservation": dict(merger="none", pairs=0),
     "+ inattentive token pack": dict(merger="pack", pairs=0),
     "+ inattentive token clustering": dict(pairs=0),
     "+ attentive token matching": dict(),

@@ -50,7 +50,7 @@ def bat(
     keep_rate: float = 0.7,
     clusters: int | float = 0.1,
     pairs: int | None = None,
-    merger: str | None = "density_peaks",
+    merger: str = "density_peaks",
     fuse_token: bool = False,
 ) -> Reduced:
     """⌈keep·n⌉ + 1 tokens: K attentive ones of which ``pairs`` fuse, and ``clusters`` made of the rest.
@@ -61,7 +61,7 @@ def bat(
     if new >= n:
         return Reduced(n, 0)
     others = new - fuse_token
-    wanted = {None: 0, "pack": 1}.get(merger, max(1, int(clusters * new) if clusters < 1 else clusters))
+    wanted = {"none": 0, "pack": 1}.get(merger, max(1, int(clusters * new) if clusters < 1 else clusters))
     M = min(wanted, others - 1)
     fused = max(0, min(M - 1 if pairs is None else pairs, n - new))
     K = others + fused - M

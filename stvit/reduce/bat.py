@@ -44,7 +44,7 @@ class BAT(Reduction):
     neighbors: density (Eq. 6) over that many nearest tokens, itself included; None: over all, as printed
     features: by what tokens are compared: themselves, as the text has it, or their keys averaged over
         heads, which costs one part in ``heads`` of it
-    merger: what becomes of the inattentive tokens, one of ``MERGERS``; None drops them
+    merger: what becomes of the inattentive tokens, one of ``MERGERS``; "none" drops them
     fuse_token: one of the new tokens is EViT's, all inattentive tokens by raw attention ("EViT+Ours")
     """
 
@@ -63,14 +63,14 @@ class BAT(Reduction):
         keep_rate: float = 0.7,
         clusters: int | float = 0.1,
         pairs: int | float | None = None,
-        merger: str | None = "density_peaks",
+        merger: str = "density_peaks",
         neighbors: int | None = None,
         features: str = "tokens",
         fuse_token: bool = False,
     ):
         super().__init__()
-        if merger is not None and merger not in MERGERS:
-            raise ValueError(f"unknown merger {merger!r}; choose one of {', '.join(MERGERS)}, or None")
+        if merger != "none" and merger not in MERGERS:
+            raise ValueError(f"unknown merger {merger!r}; choose one of {', '.join(MERGERS)}, or 'none'")
         if features not in FEATURES:
             raise ValueError(f"unknown features {features!r}; choose one of {', '.join(FEATURES)}")
         self.keep_rate = check_rate(keep_rate)
@@ -78,7 +78,7 @@ class BAT(Reduction):
         self.features = features
         self.neighbors = neighbors if neighbors is None else check_count("neighbors", neighbors, 1)
         self.merger_name, self.fuse_token = merger, fuse_token
-        self.merger = None if merger is None else MERGERS[merger](dim, clusters, neighbors)
+        self.merger = None if merger == "none" else MERGERS[merger](dim, clusters, neighbors)
 
     def counts(self, total: int) -> Counts | None:
         """How ``total`` image tokens are split; None where all of them stay."""
@@ -137,7 +137,7 @@ def _number(share: int | float, tokens: int) -> int:
 
 # The rows of Table 3 as choices, each adding one step; all give the same number of tokens.
 ABLATION: dict[str, dict] = {
-    "attentive token preservation": dict(merger=None, pairs=0),
+    "attentive token preservation": dict(merger="none", pairs=0),
     "inattentive token pack": dict(merger="pack", pairs=0),
     "inattentive token clustering": dict(pairs=0),
     "attentive token matching": dict(),

@@ -38,7 +38,7 @@ def test_counts_that_give_the_printed_flops():
     st.floats(0.02, 1.0),
     st.one_of(st.integers(0, 40), st.floats(0, 0.9)),
     st.one_of(st.none(), st.integers(0, 40), st.floats(0, 0.9)),
-    st.sampled_from([None, "density_peaks", "pack"]),
+    st.sampled_from(["none", "density_peaks", "pack"]),
     st.booleans(),
 )
 def test_counts_always_fit(total, keep_rate, clusters, pairs, merger, fuse_token):
