@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import style
+from analysis import style, twins
 from analysis.ablations import shipped, tables
 from analysis.ablations.advice import advice
 from analysis.ablations.cells import CELLS
@@ -28,7 +28,8 @@ COLUMNS_EXPLAINED = (
 
 
 def derived(folder: Path = CELLS) -> dict[str, tuple[pd.DataFrame, str]]:
-    """Each derived table and its caption, from the records in ``folder`` alone."""
+    """Each derived table and its caption, from the records in ``folder`` alone; twin rows are refused."""
+    twins.refuse((table.name, tables.accuracies_of(table, folder=folder)) for table in TABLES)
     found = {
         table.name: (
             tables.tabulate(table, folder=folder),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis import twins
 from analysis.dense import claims, cost, detection, segmentation, shipped, tables
 from analysis.dense.cells import CELLS, SEEDS
 from analysis.dense.step import STEPS
@@ -26,7 +27,11 @@ CAPTIONS = {
 
 
 def derived(folder: Path = CELLS) -> dict[str, tuple[pd.DataFrame, str]]:
-    """Each derived table and its caption, from the records in ``folder`` alone."""
+    """Each derived table and its caption, from the records in ``folder`` alone; twin rows are refused."""
+    for section in tables.SECTIONS:
+        records = tables.results_of(section, folder=folder)
+        scores = {row: tables.values(own, tables.scored(section.headline)) for row, own in records.items()}
+        twins.refuse([(section.task, scores)])
     found = {
         "conclusions": (
             claims.verdicts(folder=folder),

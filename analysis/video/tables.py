@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from analysis import twins
 from analysis.results import RESULTS
 from analysis.video.cells import CELLS, DENSE, EPOCHS, MODELS, SEEDS, Cell, record_of
 
@@ -44,7 +45,17 @@ def results_of(model: str, epochs: int, folder=CELLS) -> dict[int, dict]:
 
 
 def trained(folder=CELLS) -> pd.DataFrame:
-    """A row for each model and number of passes that has records."""
+    """A row for each model and number of passes that has records; twin rows are refused."""
+    twins.refuse(
+        (
+            f"{epochs} passes",
+            {
+                name: {seed: record["test"]["top1"] for seed, record in results_of(model, epochs, folder).items()}
+                for model, name in MODELS.items()
+            },
+        )
+        for epochs in EPOCHS
+    )
     known = [epochs for epochs in EPOCHS if any(results_of(model, epochs, folder) for model in MODELS)]
     return pd.DataFrame([line for epochs in known or EPOCHS[:1] for line in compared(epochs, folder)])
 

@@ -24,6 +24,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
 from stvit.checkpoints.errors import CheckpointError, first_line
+from stvit.layers.window_options import WORDS
 from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.models.micro_swin import DenseSwin
 from stvit.models.reduced_vit import ReducedViT
@@ -158,7 +159,12 @@ def check_arguments(arguments: Any, allowed: Mapping[str, Rule], source: str | P
         reason = None if value is None else allowed[name](value)
         if reason:
             raise CheckpointError(f"{source}: {name} = {_shown(value)} {reason}")
-    return dict(arguments)
+    return {name: in_words(name, value) for name, value in arguments.items()}
+
+
+def in_words(option: str, value: Any) -> Any:
+    """None of an older configuration as the word that says what it meant then, since timm drops None."""
+    return {"merger": "none", **WORDS}.get(option) if value is None else value
 
 
 def read_json(path: Path) -> Any:

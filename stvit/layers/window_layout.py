@@ -59,9 +59,9 @@ def layout(grid: Grid, window: Grid, options: SemanticOptions, device: torch.dev
     )
 
 
-def cross_windows(grid: Grid, w_s: int, side: int | None, device: torch.device) -> Tensor | None:
+def cross_windows(grid: Grid, w_s: int, side: int | str, device: torch.device) -> Tensor | None:
     """The semantic tokens that each window attends to, ``side`` windows wide: (windows, keys); None: all."""
-    if side is None or max(grid) <= side * w_s:
+    if side == "global" or max(grid) <= side * w_s:
         return None
     return neighbourhoods(grid, (w_s, w_s), (side * w_s, side * w_s), device)
 

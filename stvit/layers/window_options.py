@@ -9,6 +9,8 @@ from stvit.layers.windows import Grid
 
 STGM_KEYS = ("concat", "image", "image_first")
 POSITIONS = ("none", "learned", "conditional", "relative")  # the rows of Table 14
+# What None once said: checkpoints of that time are read so.
+WORDS = {"cross_window": "global", "recovery_window": "global", "key_windows": "fitted", "layer_scale": 0.0}
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,12 @@ class SemanticOptions:
         attention (relative): the rows of Table 14
     stgm_keys: the STGM's layers look at Concat(S, X) (concat), at the image tokens X alone (image), or the
         first at X and further ones at Concat(S, X) (image_first), which is Eqs. 1 and 2 to the letter
-    key_windows: w_k of the first and of further STGM layers, in image tokens; by default 10 and 14 for
-        windows of 7. A key window as large as the map is global attention
-    cross_window: side of the window of cross-window layers, in windows; None: global
-    recovery_window: side of the window of semantic tokens that a recovery layer looks at, in windows
+    key_windows: w_k of the first and of further STGM layers, in image tokens; "fitted" is w + 3 and 2w, 10 and
+        14 for windows of 7. A key window as large as the map is global attention
+    cross_window: side of the window of cross-window layers, in windows, or "global"
+    recovery_window: side of the window of semantic tokens that a recovery layer looks at, in windows, or "global"
     reuse: semantic tokens of one unit are the initial centers of the next (Table 9)
-    layer_scale: initial scale of the semantic layers' residual branches; None: no scale
+    layer_scale: initial scale of the semantic layers' residual branches; 0: no scale
     """
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -42,13 +44,21 @@ class SemanticOptions:
     initialization: str = "both"
     position: str = "none"
     stgm_keys: str = "concat"
-    key_windows: tuple[int, int] | None = None
-    cross_window: int | None = 4
-    recovery_window: int | None = 4
+    key_windows: tuple[int, int] | str = "fitted"
+    cross_window: int | str = 4
+    recovery_window: int | str = 4
     reuse: bool = False
-    layer_scale: float | None = None
+    layer_scale: float = 0.0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) is None:
+                remedy = f"; write {WORDS[field.name]!r}" if field.name in WORDS else ""
+                raise ValueError(f"{field.name}=None says nothing, because timm.create_model drops it{remedy}")
+        for name in ("cross_window", "recovery_window"):
+            side = getattr(self, name)
+            if side != "global" and not (isinstance(side, int) and side >= 1):
+                raise ValueError(f"{name} must be 'global' or a number of windows from 1 on, not {side!r}")
         for name, known in self.choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(known)}")
@@ -62,7 +72,7 @@ class SemanticOptions:
     def fitted(self, window: Grid) -> SemanticOptions:
         """With key windows that fit windows of this size."""
         side = max(window)
-        keys = (side + 3, 2 * side) if self.key_windows is None else tuple(self.key_windows)
+        keys = (side + 3, 2 * side) if self.key_windows == "fitted" else tuple(self.key_windows)
         if len(keys) != 2 or min(keys) < side:
             raise ValueError(f"key_windows must be two sides of at least {side}, the window's; not {keys}")
         if self.semantic_window > min(window):
@@ -109,6 +119,8 @@ class ReleasedOptions(SemanticOptions):
             )
         if self.border != "inside" and self.stgm_keys != "image":
             raise ValueError(f"border={self.border!r} goes with stgm_keys='image'")
+        if self.border != "inside" and self.recovery_window == "global":
+            raise ValueError(f"border={self.border!r} needs a recovery_window in windows, not 'global'")
         if self.border != "inside" and self.position == "relative":
             raise ValueError(f"border={self.border!r} goes without relative positions")
 

@@ -136,7 +136,7 @@ class WindowedLayer(ContextBlock):
     """A pre-norm block whose attention goes by ``Windows``."""
 
     @classmethod
-    def from_swin(cls, block: SwinTransformerBlock, layer_scale: float | None = None) -> WindowedLayer:
+    def from_swin(cls, block: SwinTransformerBlock, layer_scale: float = 0.0) -> WindowedLayer:
         self = cls.__new__(cls)
         nn.Module.__init__(self)
         like = block.norm1.weight
@@ -144,7 +144,7 @@ class WindowedLayer(ContextBlock):
             setattr(self, name, getattr(block, name))
         self.attn = WindowedAttention.from_swin(block.attn)
         for name in ("ls1", "ls2"):
-            scale = nn.Identity() if layer_scale is None else LayerScale(block.dim, init_values=layer_scale)
+            scale = LayerScale(block.dim, init_values=layer_scale) if layer_scale else nn.Identity()
             setattr(self, name, scale.to(device=like.device, dtype=like.dtype))
         return self
 
@@ -166,7 +166,7 @@ class RelativeSemanticLayer(WindowedSemanticLayer):
 
     @classmethod
     def from_swin(
-        cls, block: SwinTransformerBlock, layer_scale: float | None = None, reach: Grid = (1, 1)
+        cls, block: SwinTransformerBlock, layer_scale: float = 0.0, reach: Grid = (1, 1)
     ) -> RelativeSemanticLayer:
         self = super().from_swin(block, layer_scale)
         self.relative = RelativePosition(reach, self.attn.num_heads)
@@ -214,7 +214,7 @@ class WindowedStgmLayer(WindowedLayer):
     centers: nn.Module | None  # G, in the layers after the first
 
     @classmethod
-    def from_swin(cls, block: SwinTransformerBlock, layer_scale: float | None = None) -> WindowedStgmLayer:
+    def from_swin(cls, block: SwinTransformerBlock, layer_scale: float = 0.0) -> WindowedStgmLayer:
         self = super().from_swin(block, layer_scale)
         self.centers = None
         return self

@@ -36,6 +36,7 @@ class ReducedTokens:
         if unknown:
             names = ", ".join(method_choices(method))
             raise ValueError(f"{method_name(method)} has no choice {unknown[0]!r}; it has {names}")
+        refuse_none(reduction, choices)
         depth = len(self.blocks)
         layers = reduction.layers(depth) if at is None else chosen_layers(at, depth)
         if reduction.needs_class_token and not self.has_class_token:
@@ -208,6 +209,17 @@ def chosen_layers(at: int | Iterable[int], depth: int) -> tuple[int, ...]:
     if not layers or not known or len(set(layers)) != len(layers):
         raise ValueError(f"at={at!r} must be a layer or distinct layers from 1 to {depth}")
     return layers
+
+
+def refuse_none(reduction: type[Reduction], choices: dict) -> None:
+    """ValueError for a None that would change meaning: ``timm.create_model`` drops it, so that the default holds."""
+    defaults = {name: known.default for name, known in inspect.signature(reduction).parameters.items()}
+    for name, value in choices.items():
+        if value is None and defaults[name] is not None:
+            raise ValueError(
+                f"{name}=None says nothing, because timm.create_model drops it; {reduction.__name__} has "
+                f"{name}={defaults[name]!r} by default"
+            )
 
 
 def find_method(method: str | type[Reduction]) -> type[Reduction]:

@@ -59,7 +59,7 @@ def model_of(state_dict: dict[str, torch.Tensor], **options) -> torch.nn.Module:
         ("stvit_r_swin_small", False, {}),
         ("stvit_r_swin_small_opt_shortcut", False, dict(shortcut=True)),
         ("stvit_r_swin_small_opt_useglobal", True, {}),
-        ("stvit_r_swin_small", False, dict(cross_window=None, key_windows=(10, 21))),  # the same at 224
+        ("stvit_r_swin_small", False, dict(cross_window="global", key_windows=(10, 21))),  # the same at 224
     ],
 )
 def test_logits_of_the_authors_classifier(name, centers, options):
