@@ -277,14 +277,26 @@ def _with_norms(terms: list[Term], C: int, grid: Grid) -> Iterator[Term]:
         yield term
 
 
-def without_units(C: int, depths: Sequence[int], base: int, apart: Apart = (False, False)) -> Cost:
-    """Table 9's "w/o DU": one STGM after ``base`` blocks of stage 3, semantic blocks, one recovery layer."""
+def without_units(
+    C: int,
+    depths: Sequence[int],
+    base: int,
+    apart: Apart = (False, False),
+    recoveries: int = 1,
+    dense: int = 0,
+) -> Cost:
+    """Table 9's "w/o DU": one STGM after ``base`` blocks of stage 3, semantic blocks, ``recoveries`` recovery
+    layers, and ``dense`` window blocks behind them on the recovered map."""
     terms, C, grid = trunk(C, depths, (56, 56), training=True)
     X, names = Map(grid), [f"stage 3 block {i}" for i in range(base + 1, depths[2] + 1)]
     terms += stage(3, C, grid, base)
     terms += stgm(names[:2], C, X, once=False, apart=apart)
-    terms += semantic_blocks(names[2:-1], C, X, 4, apart[1])
-    terms += recovery(names[-1], C, X)
+    first, last = len(names) - recoveries - dense, len(names) - dense
+    terms += semantic_blocks(names[2:first], C, X, 4, apart[1])
+    for name in names[first:last]:
+        terms += recovery(name, C, X)
+    for name in names[last:]:
+        terms += window_block("base", name, C, grid)
     terms += merging("merging 3", C, grid)
     C, grid = 2 * C, halved(grid)
     terms += stage(4, C, grid, depths[3])

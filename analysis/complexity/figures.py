@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from analysis import style
 from analysis.complexity import closed_global, closed_local, closed_semantic, sweep
 from analysis.complexity.closed_local import SWIN
@@ -21,7 +23,7 @@ MODEL = "stvit_deit_small_patch16_224"
 
 def residuals(rows: list[dict[str, Any]]) -> Figure:
     """Left: printed against closed form. Right: residuals against what rounding or cutting off allows."""
-    known = [row for row in rows if row["closed_form"] is not None]
+    known = [row for row in rows if not pd.isna(row["closed_form"])]  # None, or NaN where a frame made them
     with style.house_style():
         fig, (left, right) = style.figure(style.PAGE, 5.0, 1, 2, gridspec_kw={"width_ratios": [1, 1.35]})
         _identity(left, known)

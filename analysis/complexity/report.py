@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.complexity import appendix, errata, figures, frame, sweep, table
+from analysis.complexity import appendix, default_reading, errata, figures, frame, sweep, table
 from analysis.complexity.closed_global import stvit_deit
 from analysis.complexity.readings import CELLS
 from analysis.complexity.whatif import Request, crossover, layers
@@ -57,7 +57,8 @@ def opening(rows: list[dict[str, Any]]) -> str:
         f"The tables treated here print {len(rows)} FLOPs figures. {len(known)} of them are of models with a closed "
         f"form, a sum of named terms; **{len(good)} come out at the printed digit**. Not so: {missed}. {len(counted)} "
         "cells belong to models that this repository or its libraries build today; fvcore, with attention counted, "
-        f"gives exactly the closed form for **{equal} of {len(counted)}**. FLOPs are multiply-adds; G is 10⁹."
+        f"gives exactly the closed form for **{equal} of {len(counted)}**. FLOPs are multiply-adds; G is 10⁹.\n\n"
+        f"{default_reading.in_words()}"
     )
 
 
@@ -90,6 +91,11 @@ def _cells(report: Report, rows: list[dict[str, Any]]) -> None:
     keys = ("paper", "table", "model", "reading")
     readings = {tuple(row[key] for key in keys): None for row in rows if row["closed_form"] is not None}
     report.table("readings", pd.DataFrame(list(readings), columns=keys), "How each cell is read.")
+    report.table(
+        "default_reading",
+        frame(default_reading.rows()),
+        "How many cells come out when all are read alike, and which do not, beside the readings fitted to each column.",
+    )
 
 
 def _attention(report: Report, count: bool) -> None:
@@ -122,7 +128,9 @@ def _formulas(report: Report) -> None:
     report.table(
         "errata",
         frame(errata.rows()),
-        "Errata, each with a number: as printed, as correct, and the difference in percent.",
+        "Errata with their kinds. error: wrong by the paper's own definitions; inconsistency: two places that cannot "
+        "both be right, and nothing says which is wrong; convention: rounding or a way to count; doubt: not found "
+        "here, and the paper may be right. Each has a number, as printed and what stands against it, and a reason.",
         digits=4,
     )
 

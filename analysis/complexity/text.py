@@ -8,7 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from analysis.complexity import appendix, errata, table
+from analysis.complexity import appendix, default_reading, errata, table
 from analysis.complexity.formulas import Cost
 from analysis.complexity.whatif import Request, crossover, layers
 
@@ -35,8 +35,9 @@ def introduction(rows: list[dict[str, Any]]) -> str:
     good = sum(row["verdict"].startswith("reproduced") for row in known)
     words = (
         f"FLOPs of token-sparsified transformers, in G: 10⁹ multiply-adds of one image. {good} of {len(known)} printed "
-        f"cells come out at the printed digit in closed form; {len(rows) - len(known)} more are quoted by the papers "
-        "from others. Residuals are closed form against printed."
+        f"cells come out at the printed digit in closed form, with readings fitted to each column, and "
+        f"{default_reading.rows()[1]['come_out']} under one reading; {len(rows) - len(known)} more are quoted by the "
+        "papers from others. Residuals are closed form against printed."
     )
     counted = [row for row in known if row["counted_flops"] is not None]
     if counted:
@@ -105,9 +106,10 @@ def errata_table() -> str:
 
 def _erratum(row: dict[str, Any]) -> str:
     words = (
-        f"{row['item']:>2}. {row['paper']}, {row['place']}: {row['printed']}  →  {row['correct']}. "
-        f"[{row['quantity']}: {row['as_printed']:.4g} against {row['as_correct']:.4g}, "
-        f"{row['difference_percent']:+,.2f} %]"
+        f"{row['item']:>2}. {row['kind'].upper()} {row['paper']}, {row['place']}: {row['printed']}  /  "
+        f"{row['against']}. "
+        f"{row['why']} [{row['quantity']}: {row['as_printed']:.4g} against {row['as_against']:.4g}"
+        + ("]" if row["difference_percent"] is None else f", {row['difference_percent']:+,.2f} %]")
     )
     return textwrap.fill(words, WIDTH, subsequent_indent="    ")
 

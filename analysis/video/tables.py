@@ -50,7 +50,9 @@ def trained(folder=CELLS) -> pd.DataFrame:
         (
             f"{epochs} passes",
             {
-                name: {seed: record["test"]["top1"] for seed, record in results_of(model, epochs, folder).items()}
+                name: {
+                    seed: record["test"]["top1"] for seed, record in results_of(model, epochs, folder).items()
+                }
                 for model, name in MODELS.items()
             },
         )

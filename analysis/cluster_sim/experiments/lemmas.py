@@ -14,7 +14,7 @@ CAPTION = (
     "the line "
     "is right). Whiskers: two standard errors of the measurement."
 )
-ALT = "Dot plot of printed and corrected values divided by the measured value for the lines E1 to E15."
+ALT = "Dot plot of printed and corrected values divided by the measured value for the lines E1 to E18."
 
 
 def compute(options: Options) -> pd.DataFrame:
@@ -51,13 +51,13 @@ def plot(frame: pd.DataFrame):
 
 def words(frame: pd.DataFrame) -> str:
     wrong = frame[frame.verdict.str.startswith("printed fails")]
-    loose = frame[frame.verdict.str.contains("looser")]
+    loose = frame[frame.verdict.str.startswith("printed is true")]
     odd = frame[frame.verdict.str.startswith("FINDING")]
     e4, e7 = (frame[frame.id == name].iloc[0] for name in ("E4", "E7"))
     text = (
         f"Of the {len(ALL)} lines put to the test, {len(wrong)} fail as printed ({', '.join(wrong.id)}) "
         f"and "
-        f"{len(loose)} hold but are much too loose ({', '.join(loose.id) or 'none'}). The two that "
+        f"{len(loose)} hold but are not sharp ({', '.join(loose.id) or 'none'}). The two that "
         f"matter most "
         f"for what follows: the perpendicular noise keeps the factor e^v that the proof drops (E4: "
         f"measured "

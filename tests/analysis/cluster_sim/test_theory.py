@@ -201,3 +201,21 @@ def test_import_is_light():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_e16_the_lines_before_e7_by_algebra():
+    """2λx − x²d/(2σ²) has its square at 2λσ²/d, and the moments about it are c² and σ²/d."""
+    x, lam, d, sigma = sp.symbols("x lambda d sigma", positive=True)
+    center = 2 * lam * sigma**2 / d
+    right = -d / (2 * sigma**2) * (x - center) ** 2 + 2 * lam**2 * sigma**2 / d
+    assert sp.expand(right - (2 * lam * x - x**2 * d / (2 * sigma**2))) == 0
+    as_printed = d / (2 * sigma**2) * (x - lam * sigma**2 / d) ** 2 + 2 * lam**2 * sigma**2 / d
+    assert sp.limit(as_printed.subs({lam: 1, d: 4, sigma: 1}), x, sp.oo) == sp.oo  # no integral
+    assert sp.simplify(center**2 - 4 * lam**2 * sigma**4 / d**2) == 0
+
+
+def test_e5_the_simplified_chi_square_bound_needs_few_tokens():
+    """2L/d ≤ √(L/d) exactly for L ≤ d/4; beyond it the longer display is the larger one."""
+    d = 8.0
+    for L, holds in ((d / 4, True), (d / 4 * 1.01, False), (2 * math.log(4096), False)):
+        assert (2 * L / d <= math.sqrt(L / d) * (1 + 1e-12)) is holds

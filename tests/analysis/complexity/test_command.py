@@ -42,7 +42,8 @@ def test_the_plain_command_is_light_and_complete():
         "Eq. 13",
         "Errata of the papers",
         "reproduced, digits cut off",
-        "11. STViT",
+        "11. INCONSISTENCY STViT",
+        "73 under one",
     ):
         assert words in done.stdout
 
