@@ -54,7 +54,9 @@ class SemanticOptions:
         for field in fields(self):
             if getattr(self, field.name) is None:
                 remedy = f"; write {WORDS[field.name]!r}" if field.name in WORDS else ""
-                raise ValueError(f"{field.name}=None says nothing, because timm.create_model drops it{remedy}")
+                raise ValueError(
+                    f"{field.name}=None says nothing, because timm.create_model drops it{remedy}"
+                )
         for name in ("cross_window", "recovery_window"):
             side = getattr(self, name)
             if side != "global" and not (isinstance(side, int) and side >= 1):

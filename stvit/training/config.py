@@ -134,7 +134,9 @@ class TrainConfig:
         """ValueError for a number that no training can have, and for a None that timm would drop."""
         for name, value in self.model_args.items():
             if value is None:
-                raise ValueError(f"model_args: {name}=None would be dropped by timm.create_model; leave it out")
+                raise ValueError(
+                    f"model_args: {name}=None would be dropped by timm.create_model; leave it out"
+                )
         for name, lowest in LOWEST.items():
             value = getattr(self, name)
             if not lowest <= value < math.inf:
