@@ -18,9 +18,8 @@ from torch import nn
 
 from stvit.checkpoints import load_checkpoint
 from stvit.checkpoints.saving import plain
-from stvit.data.folders import check_same_classes, evaluation_batches
-from stvit.data.opened import scene_batches
-from stvit.data.scenes import CLASSES, SceneConfig, Scenes, sized
+from stvit.data.folders import check_same_classes
+from stvit.data.opened import described, kind_of, open_held_out
 from stvit.training.config import TrainConfig
 from stvit.training.messages import one_line, run_command
 from stvit.training.scores import Scores, evaluate, half_width, predict
@@ -38,8 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         default="",
-        help="scenes (default), clips (default for a model of clips), a folder with validation/CLASS/*.jpg, or "
-        "kinetics:FOLDER with validation.csv of labels and paths of videos",
+        help=f"{described()}; without it scenes, or clips for a model of clips",
     )
     parser.add_argument(
         "--split", default="test", choices=("validation", "test"), help="which scenes, clips or list (test)"
@@ -83,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     device = open_device(args.device)
     model = open_classifier(args.checkpoint).to(device)
     config = data_config(args, model)
-    names, batches = held_out(config, args.split)
+    names, batches = open_held_out(config, args.split)
     check_classes(model, names, config.data)
     scores = evaluate(model, batches, model.num_classes, device)
     skipped = getattr(batches, "skipped", {})  # files that could not be read
@@ -125,7 +123,7 @@ def data_config(args: argparse.Namespace, model: nn.Module) -> TrainConfig:
         batch_size=args.batch_size, workers=args.workers, cache=args.cache,
         model_args={"num_classes": model.num_classes},
     )  # fmt: skip
-    if bool(frames) != (config.data == "clips" or config.data.startswith("kinetics:")):
+    if bool(frames) != kind_of(config.data).moving:
         raise ValueError(
             f"{config.model} is a model of {'clips' if frames else 'images'}, which {config.data} is not"
         )
@@ -139,25 +137,6 @@ def check_classes(model: nn.Module, names: tuple[str, ...], data: str) -> None:
         check_same_classes(known, tuple(names), "the model", data)
     if len(names) != model.num_classes:
         raise ValueError(f"the model knows {model.num_classes} classes, {data} has {len(names)}")
-
-
-def held_out(config: TrainConfig, split: str):
-    """Class names and evaluation batches of what ``config.data`` names."""
-    if config.data == "scenes":
-        scenes = sized(SceneConfig(seed=config.data_seed), config.image_size)
-        held = Scenes(scenes, split, config.eval_images or 20480, config.cache or None)
-        return CLASSES, scene_batches(held, batch_size=config.batch_size)
-    if config.data == "clips":
-        from stvit.data.clips import ClipSource, open_clips
-
-        return ClipSource.class_names, scene_batches(
-            open_clips(config, split, config.eval_images or 4096), batch_size=config.batch_size
-        )
-    if config.data.startswith("kinetics:"):
-        from stvit.data.videos import evaluation_videos
-
-        return evaluation_videos(config, split)
-    return evaluation_batches(config)
 
 
 def describe(scores: Scores, names: tuple[str, ...], skipped: dict[str, str] | None = None) -> str:

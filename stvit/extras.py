@@ -1,19 +1,28 @@
-"""Optional packages, asked for where they are used."""
+"""Optional packages: imported where they are needed, and named with the line that installs them."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
 
-INSTALL = "pip install 'stvit[dense]'"
+# Package as it is imported → the extra of pyproject.toml that has it.
+EXTRAS = {
+    "transformers": "dense", "pycocotools": "dense", "av": "video", "webdataset": "sources", "datasets": "sources",
+    "onnx": "real", "onnxruntime": "export", "onnxscript": "export", "dask": "cluster", "distributed": "cluster",
+}  # fmt: skip
 
 
-def require(name: str, what: str, extra: str = "dense") -> ModuleType:
+def install_line(package: str) -> str:
+    return f"pip install 'stvit[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
+
+
+def require(name: str, what: str) -> ModuleType:
     """The module ``name``; where it is not installed, an ImportError with the line that installs it."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name.partition(".")[0]:
             raise
-        install = INSTALL.replace("dense", extra)
-        raise ImportError(f"{what} needs {error.name}, which is not installed: {install}") from None
+        raise ImportError(
+            f"{what} needs {error.name}, which is not installed: {install_line(error.name)}"
+        ) from None

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stvit.checkpoints.saving import clear_scratch, plain
-from stvit.data.opened import Share
+from stvit.data.share import Share
 from stvit.reduce import keep_rate_at
 from stvit.training import build, state
 from stvit.training.config import TrainConfig, from_command_line

@@ -71,13 +71,13 @@ def test(model, images: int = TEST_IMAGES) -> dict:
     import torch
 
     from analysis.ablations.purity import scenes_for, small_radius
-    from stvit.data.opened import scene_batches
-    from stvit.data.scenes import Scenes
+    from stvit.data.drawn import drawn_batches
+    from stvit.data.store import Scenes
     from stvit.evaluate import half_width
 
     scenes = Scenes(scenes_for(model), "test", images, str(CACHE))
     with torch.inference_mode():
-        told = torch.cat([model(x).argmax(1) for x, _ in scene_batches(scenes)])
+        told = torch.cat([model(x).argmax(1) for x, _ in drawn_batches(scenes)])
     right, small = told == scenes.labels, scenes.radii < small_radius(scenes.config)
     top1 = 100 * int(right.sum()) / images
     return {

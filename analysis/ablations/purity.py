@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stvit.data.opened import normalise
+from stvit.data.drawn import normalise
 from stvit.data.scenes import SMALL, SceneConfig, draw_scenes, sized
 from stvit.layers.windows import window_counts
 from stvit.record import record

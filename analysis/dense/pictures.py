@@ -32,7 +32,7 @@ def colours():
 
 def segment(model, images):
     """(B, H, W) classes of uint8 images."""
-    from stvit.data.opened import normalise
+    from stvit.data.drawn import normalise
     from stvit.dense.segmentation.inference import predict
 
     return predict(model, normalise(images)).argmax(1).numpy()

@@ -27,8 +27,8 @@ def test(model, images: int) -> dict:
     """
     import torch
 
+    from stvit.data.drawn import normalise
     from stvit.data.maps import SceneMaps
-    from stvit.data.opened import normalise
     from stvit.data.scenes import SceneConfig, sized
     from stvit.dense.segmentation.inference import predict
     from stvit.dense.segmentation.scores import create_metrics, scores

@@ -105,14 +105,14 @@ def test(model, clips: int = TEST_CLIPS) -> dict:
     import torch
 
     from stvit.data.clips import Clips, moving
-    from stvit.data.opened import scene_batches
+    from stvit.data.drawn import drawn_batches
     from stvit.data.scenes import MOTIONS
     from stvit.evaluate import half_width
 
     size, frames = TRAINING["image_size"], TRAINING["clip_length"]
     held = Clips(moving(size), frames, "test", clips, str(CACHE))
     with torch.inference_mode():
-        told = torch.cat([model(x).argmax(1) for x, _ in scene_batches(held)])
+        told = torch.cat([model(x).argmax(1) for x, _ in drawn_batches(held)])
     right = told == held.labels
     confusion = torch.zeros(len(MOTIONS), len(MOTIONS), dtype=torch.long)
     confusion.index_put_((held.labels, told), torch.ones_like(told), accumulate=True)

@@ -47,7 +47,7 @@ def follow(model: nn.Module, clip: Tensor) -> Followed:
     import torch
 
     import stvit
-    from stvit.data.opened import normalise
+    from stvit.data.drawn import normalise
 
     with torch.inference_mode(), stvit.record(model, attention=False) as maps:
         logits = model(normalise(clip[None]))

@@ -143,7 +143,7 @@ def _is_anonymous(name: str) -> bool:
 
 
 def _parse(source: str | Path | bytes):
-    onnx = require("onnx", "reading an ONNX file", "real")
+    onnx = require("onnx", "reading an ONNX file")
     try:
         if isinstance(source, bytes):
             return onnx.load_model_from_string(source).graph

@@ -81,6 +81,11 @@ class AdeFolder(torch.utils.data.Dataset):
         return torch.where(numbers == IGNORED, IGNORED, numbers.int() - 1).to(torch.uint8)  # 0 − 1 is 255
 
 
+def open_ade(config, place: str, split: str, count: int) -> AdeFolder:
+    """``--data FOLDER`` of segmentation."""
+    return AdeFolder(place, split, count)
+
+
 def class_names(root: Path) -> tuple[str, ...]:
     """The last column of objectInfo150.txt, below its line of titles; without it numbers."""
     files = sorted(root.glob(NAMES))

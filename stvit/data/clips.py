@@ -10,14 +10,16 @@ larger and fewer than in still scenes, which a short training learns to follow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from tqdm import trange
 
-from stvit.data.opened import SceneSource, Share
+from stvit.data.drawn import DrawnSource, drawn_batches
 from stvit.data.scenes import MOTIONS, SceneConfig, draw_clips, sized
+from stvit.data.share import Batch, Share
 from stvit.data.store import address, keep
 
 CHUNK = 128
@@ -60,17 +62,17 @@ def draw(config: SceneConfig, frames: int, split: str, count: int) -> dict[str, 
     return {"images": images, "labels": labels}
 
 
-class ClipSource(SceneSource):
-    """Clips in an order that (seed, epoch) decide."""
-
-    class_names = MOTIONS
-
-
-def clip_source(config, share: Share) -> ClipSource:
+def clip_source(config, place: str, share: Share) -> DrawnSource:
     """``--data clips``: drawn clips for training and validation."""
     train = open_clips(config, "train", config.train_images or TRAIN)
     held_out = open_clips(config, "validation", config.eval_images or HELD_OUT)
-    return ClipSource(train, held_out, config.batch_size, config.seed, share)
+    return DrawnSource(train, held_out, config.batch_size, config.seed, share)
+
+
+def held_out_clips(config, place: str, split: str) -> tuple[tuple[str, ...], Iterator[Batch]]:
+    """Names of the motions, and batches of the clips of a split."""
+    clips = open_clips(config, split, config.eval_images or HELD_OUT)
+    return MOTIONS, drawn_batches(clips, batch_size=config.batch_size)
 
 
 def moving(size: int, seed: int = 0) -> SceneConfig:

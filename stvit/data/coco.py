@@ -116,6 +116,11 @@ class CocoFolder(torch.utils.data.Dataset):
             ) from error
 
 
+def open_coco(config, place: str, split: str, count: int) -> CocoFolder:
+    """``--data FOLDER`` of detection: for training what can be learnt, for evaluation everything."""
+    return CocoFolder(place, split, trainable=split == "train", count=count)
+
+
 def find_split(root: Path, split: str) -> tuple[Path, Path]:
     """The annotations of a split and the folder of its images, whatever year its name has."""
     found = sorted((root / "annotations").glob(f"instances_{NAMES.get(split, split)}*.json"))

@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 from timm.data import create_dataset, create_loader
 from torch.utils.data import Subset
 
-from stvit.data.opened import Share, TimmSource
+from stvit.data.share import Batch, Share
+from stvit.extras import require
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP = 0.9  # of evaluation images, as the models' configurations have it
-REMOTE = ("hfds", "hfids", "wds", "tfds")  # prefixes that timm's reader factory knows
 HELD_OUT = ("validation", "val", "test")
 
+# timm's readers → the packages that they need
+READERS = {"hfds": "datasets", "hfids": "datasets", "wds": "webdataset", "tfds": "tensorflow_datasets"}
 
-def timm_source(config, share: Share) -> TimmSource:
-    train, per_process = open_split(config, training=True), share.of(config.batch_size)
+OpenSplit = Callable[..., torch.utils.data.Dataset]  # of (config, place, training)
+Named = tuple[tuple[str, ...], Iterable[Batch]]  # names of the classes, and batches
+
+
+class TimmSource:
+    """ImageNet-style folders, Hugging Face data sets and WebDataset shards, as timm reads them."""
+
+    def __init__(self, train: Iterable, held_out: Iterable, class_names: tuple[str, ...], share: Share):
+        self.loader, self.held_out = train, held_out
+        self.class_names, self.share, self.steps = class_names, share, len(train)
+
+    def train(self, epoch: int) -> Iterator[Batch]:
+        sampler = getattr(self.loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        elif hasattr(self.loader.dataset, "set_epoch"):
+            self.loader.dataset.set_epoch(epoch)
+        yield from self.loader
+
+    def evaluate(self) -> Iterator[Batch]:
+        yield from self.held_out
+
+
+def photograph_source(open_split: OpenSplit, config, place: str, share: Share) -> TimmSource:
+    """Shuffled and augmented batches for training, and those to evaluate on."""
+    train, per_process = open_split(config, place, training=True), share.of(config.batch_size)
     if len(train) < config.batch_size:
         raise ValueError(f"{len(train)} training images do not fill one batch of {config.batch_size}")
     loader = create_loader(
@@ -31,17 +58,19 @@ def timm_source(config, share: Share) -> TimmSource:
         re_mode="pixel",
         **loading(config),
     )
-    names, evaluation = evaluation_batches(config, share)
-    check_same_classes(
-        class_names(train, config), names, f"{config.data}: training", held_out_split(config.data)
-    )
+    names, evaluation = evaluation_batches(open_split, config, place, share)
+    check_same_classes(class_names(train, config), names, f"{config.data}: training", "evaluation")
     return TimmSource(loader, evaluation, names, share)
 
 
-def evaluation_batches(config, share: Share | None = None):
+def held_out_photographs(open_split: OpenSplit, config, place: str, split: str) -> Named:
+    """Class names and evaluation batches; photographs have one held-out split, whatever it is called."""
+    return evaluation_batches(open_split, config, place, Share())
+
+
+def evaluation_batches(open_split: OpenSplit, config, place: str, share: Share) -> Named:
     """Class names, and this process's share of the evaluation images, each once."""
-    share = share or Share()
-    held_out, per_process = open_split(config, training=False), share.of(config.batch_size)
+    held_out, per_process = open_split(config, place, training=False), share.of(config.batch_size)
     evaluation = create_loader(
         held_out, batch_size=per_process, is_training=False, crop_pct=CROP, **loading(config)
     )
@@ -69,29 +98,37 @@ def loading(config) -> dict:
     )
 
 
-def open_split(config, training: bool):
-    """timm's data set for training or evaluation, cut to as many images as were asked for."""
-    split = "train" if training else held_out_split(config.data)
-    kind, slash, rest = config.data.partition("/")
-    remote = bool(slash) and kind in REMOTE
-    count = config.train_images if training else config.eval_images
-    if not remote and not (Path(config.data) / split).is_dir():
+def open_folder(config, place: str, training: bool):
+    """The images of FOLDER/train/CLASS or of FOLDER/validation/CLASS, as many as were asked for."""
+    split = "train" if training else held_out_split(Path(place))
+    if not (Path(place) / split).is_dir():
         raise ValueError(
-            f"no images in {Path(config.data) / split}: a folder of images holds train/CLASS/*.jpg and "
+            f"no images in {Path(place) / split}: a folder of images holds train/CLASS/*.jpg and "
             "validation/CLASS/*.jpg; --data scenes needs no files"
         )
+    return cut(create_dataset("", root=place, split=split, is_training=training), config, training)
+
+
+def open_reader(reader: str, config, place: str, training: bool):
+    """What a reader of timm's finds: ``hfds`` for Hugging Face data sets, ``wds`` for WebDataset shards."""
+    require(READERS[reader], f"--data {reader}/…")
     dataset = create_dataset(
-        config.data if remote else "",
-        root=rest if kind in ("wds", "tfds") and remote else None if remote else config.data,
-        split=split,
+        f"{reader}/{place}",
+        root=place if reader in ("wds", "tfds") else None,
+        split="train" if training else HELD_OUT[0],
         is_training=training,
         batch_size=config.batch_size,
         seed=config.seed,
     )
+    return cut(dataset, config, training)
+
+
+def cut(dataset, config, training: bool):
+    """As many images of a data set as were asked for, drawn at random."""
+    count = config.train_images if training else config.eval_images
     if count and count < len(dataset) and not isinstance(dataset, torch.utils.data.IterableDataset):
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(config.data_seed))
-        subset = Subset(dataset, chosen[:count].tolist())
-        return Cut(subset, dataset)
+        return Cut(Subset(dataset, chosen[:count].tolist()), dataset)
     return dataset
 
 
@@ -117,8 +154,8 @@ class Cut(torch.utils.data.Dataset):
         return self.subset[i]
 
 
-def held_out_split(data: str) -> str:
-    return next((name for name in HELD_OUT if (Path(data) / name).is_dir()), HELD_OUT[0])
+def held_out_split(folder: Path) -> str:
+    return next((name for name in HELD_OUT if (folder / name).is_dir()), HELD_OUT[0])
 
 
 def class_names(dataset, config) -> tuple[str, ...]:

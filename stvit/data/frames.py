@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stvit.extras import require
+
 
 class VideoError(Exception):
     """A file that gives no frames, and why."""
@@ -78,13 +80,7 @@ def _count(container, stream) -> int:
 
 def pyav():
     """The module ``av``; an ImportError says what to install."""
-    try:
-        import av
-    except ImportError:
-        raise ImportError(
-            "videos are decoded by PyAV, which is not installed: pip install 'stvit[video]'"
-        ) from None
-    return av
+    return require("av", "reading videos")
 
 
 def write_video(path: Path, frames: Tensor, rate: int = 8) -> Path:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from stvit.data.objects import draw
-from stvit.data.scenes import CLASSES, SceneConfig
+from stvit.data.scenes import CLASSES, SceneConfig, sized
 from stvit.data.store import address, keep
 
 CLASS_NAMES = ("ground", *CLASSES)
+COUNTS = {"train": 16384, "validation": 1024, "test": 2048}  # unless another number is asked for
 
 
 class SceneMaps(torch.utils.data.Dataset):
@@ -33,6 +34,12 @@ class SceneMaps(torch.utils.data.Dataset):
 
     def __getitem__(self, i) -> tuple[Tensor, Tensor]:
         return self.images[i], self.maps[i]
+
+
+def open_maps(config, place: str, split: str, count: int) -> SceneMaps:
+    """``--data scenes`` of segmentation."""
+    scenes = sized(SceneConfig(seed=config.data_seed), config.image_size)
+    return SceneMaps(scenes, split, count or COUNTS[split], config.cache or None)
 
 
 def semantic(instances: Tensor, classes: Tensor) -> Tensor:

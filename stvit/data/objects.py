@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from tqdm import trange
 
-from stvit.data.scenes import CLASSES, SceneConfig, draw_scenes
+from stvit.data.scenes import CLASSES, SceneConfig, draw_scenes, sized
 from stvit.data.store import CHUNK, address, keep
+
+COUNTS = {"train": 8192, "validation": 1024, "test": 2048}  # unless another number is asked for
 
 
 class SceneObjects(torch.utils.data.Dataset):
@@ -42,6 +44,12 @@ class SceneObjects(torch.utils.data.Dataset):
             "area": masks.flatten(1).sum(1).float(),
             "iscrowd": torch.zeros(len(seen), dtype=torch.int64),
         }
+
+
+def open_objects(config, place: str, split: str, count: int) -> SceneObjects:
+    """``--data scenes`` of detection."""
+    scenes = sized(SceneConfig(seed=config.data_seed), config.image_size)
+    return SceneObjects(scenes, split, count or COUNTS[split], config.cache or None)
 
 
 def draw(config: SceneConfig, split: str, count: int) -> dict[str, Tensor]:

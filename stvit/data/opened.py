@@ -1,111 +1,131 @@
-"""Where batches come from: one interface over scenes and what timm's loaders read.
+"""What ``--data`` can name: one table, which training, evaluation, the dense tasks and ``--help`` read.
 
-    source = open_source(config, rank, processes)
-    for images, targets in source.train(epoch): ...   # this process's share, float and normalised
-    for images, targets in source.evaluate(): ...     # its share of the evaluation images, each once
+source = open_source(config, share)               # config.data is "scenes", a folder, …
+for images, targets in source.train(epoch): ...   # this process's share, float and normalised
+for images, targets in source.evaluate(): ...     # its share of the evaluation images, each once
 
-The batches of all processes together are those that one process would have had.
+names, batches = open_held_out(config, "test")    # what a trained classifier is evaluated on
+images = open_dense("segment", config, "train")   # a data set of images with maps or objects
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-import torch
-from torch import Tensor
+from torch.utils.data import Dataset
 
-from stvit.data.scenes import CLASSES, SceneConfig, Scenes, sized
+from stvit.data import ade20k, clips, coco, drawn, folders, maps, objects, videos
+from stvit.data.share import Batch, Share
 
-Batch = tuple[Tensor, Tensor]
-
-
-@dataclass
-class Share:
-    """The part of the work that is this process's."""
-
-    rank: int = 0
-    processes: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.processes:
-            raise ValueError(f"process {self.rank} of {self.processes}")
-
-    def of(self, batch: int) -> int:
-        if batch % self.processes:
-            raise ValueError(f"a batch of {batch} cannot be shared equally by {self.processes} processes")
-        return batch // self.processes
+CENTRED = dict(mean=(0.5,) * 3, std=(0.5,) * 3)  # drawn images, in timm's words
+PHOTOGRAPHS = dict(mean=folders.MEAN, std=folders.STD, crop_pct=folders.CROP, interpolation="bicubic")
 
 
-class SceneSource:
-    """Scenes in an order that (seed, epoch) decide; each process takes every n-th image of a batch."""
+@dataclass(frozen=True)
+class DataKind:
+    """One line of the table.
 
-    class_names = CLASSES
+    prefix, rest: how the data is written: ``kinetics:`` and ``FOLDER``; without a rest, exactly like this
+    what: its description in ``--help``
+    source: (config, place, share) → batches for training and evaluation; place is what follows the prefix
+    held_out: (config, place, split) → class names, batches to evaluate on
+    dataset: (config, place, split, count) → a data set, for the dense tasks instead of the two
+    pixels: how images are scaled, in the words of timm's configurations
+    drawn: made by this program, needs no files
+    moving: clips and videos rather than images
+    """
 
-    def __init__(self, scenes: Scenes, held_out: Scenes, batch_size: int, seed: int, share: Share):
-        share.of(batch_size)
-        self.scenes, self.held_out, self.batch_size = scenes, held_out, batch_size
-        self.seed, self.share = seed, share
-        self.steps = len(scenes) // batch_size
+    prefix: str
+    rest: str
+    what: str
+    source: Callable[..., Any] | None = None
+    held_out: Callable[..., tuple[tuple[str, ...], Iterable[Batch]]] | None = None
+    dataset: Callable[..., Dataset] | None = None
+    pixels: dict | None = None
+    drawn: bool = False
+    moving: bool = False
 
-    def train(self, epoch: int) -> Iterator[Batch]:
-        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.scenes), generator=chance)
-        for batch in order[: self.steps * self.batch_size].split(self.batch_size):
-            images, labels = self.scenes.__getitems__(batch[self.share.rank :: self.share.processes])
-            yield normalise(images), labels
+    @property
+    def written(self) -> str:
+        return f"{self.prefix}{self.rest}"
 
-    def evaluate(self) -> Iterator[Batch]:
-        yield from scene_batches(self.held_out, self.share)
+    def matches(self, data: str) -> bool:
+        return data.startswith(self.prefix) if self.rest else data == self.prefix
 
-
-def scene_batches(scenes: Scenes, share: Share | None = None, batch_size: int = 64) -> Iterator[Batch]:
-    share = share or Share()
-    for part in torch.arange(share.rank, len(scenes), share.processes).split(batch_size):
-        images, labels = scenes.__getitems__(part)
-        yield normalise(images), labels
-
-
-def normalise(images: Tensor) -> Tensor:
-    """uint8 → [−1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-class TimmSource:
-    """ImageNet-style folders, Hugging Face data sets and WebDataset shards, as timm reads them."""
-
-    def __init__(self, train: Iterable, held_out: Iterable, class_names: tuple[str, ...], share: Share):
-        self.loader, self.held_out = train, held_out
-        self.class_names, self.share, self.steps = class_names, share, len(train)
-
-    def train(self, epoch: int) -> Iterator[Batch]:
-        sampler = getattr(self.loader, "sampler", None)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
-        elif hasattr(self.loader.dataset, "set_epoch"):
-            self.loader.dataset.set_epoch(epoch)
-        yield from self.loader
-
-    def evaluate(self) -> Iterator[Batch]:
-        yield from self.held_out
+    def place(self, data: str) -> str:
+        return data.removeprefix(self.prefix)
 
 
-def open_source(config, share: Share | None = None) -> SceneSource | TimmSource:
-    """What ``config.data`` names; ``config`` is a TrainConfig or has the same fields."""
-    share = share or Share()
-    if config.data == "clips":
-        from stvit.data.clips import clip_source
+def read_by_timm(reader: str, rest: str, what: str) -> DataKind:
+    return photographs(f"{reader}/", rest, what, partial(folders.open_reader, reader))
 
-        return clip_source(config, share)
-    if config.data.startswith("kinetics:"):
-        from stvit.data.videos import video_source
 
-        return video_source(config, share)
-    if config.data != "scenes":
-        from stvit.data.folders import timm_source
+def photographs(prefix: str, rest: str, what: str, open_split: folders.OpenSplit) -> DataKind:
+    source = partial(folders.photograph_source, open_split)
+    held_out = partial(folders.held_out_photographs, open_split)
+    return DataKind(prefix, rest, what, source, held_out, pixels=PHOTOGRAPHS)
 
-        return timm_source(config, share)
-    scenes = sized(SceneConfig(seed=config.data_seed), config.image_size)
-    train = Scenes(scenes, "train", config.train_images or 32768, config.cache or None)
-    held_out = Scenes(scenes, "validation", config.eval_images or 4096, config.cache or None)
-    return SceneSource(train, held_out, config.batch_size, config.seed, share)
+
+# By task; of two kinds that match, the first one counts, so that a folder comes last.
+KINDS: dict[str, tuple[DataKind, ...]] = {
+    "classify": (
+        DataKind(
+            "scenes", "", "drawn scenes", drawn.scene_source, drawn.held_out_scenes, pixels=CENTRED, drawn=True
+        ),
+        DataKind(
+            "clips", "", "drawn scenes in motion", clips.clip_source, clips.held_out_clips, pixels=CENTRED,
+            drawn=True, moving=True,
+        ),
+        DataKind(
+            "kinetics:", "FOLDER", "videos listed in train.csv and validation.csv", videos.video_source,
+            videos.held_out_videos, pixels=PHOTOGRAPHS, moving=True,
+        ),
+        read_by_timm("hfds", "NAME", "a Hugging Face data set"),
+        read_by_timm("hfids", "NAME", "one that is streamed"),
+        read_by_timm("wds", "FOLDER", "WebDataset shards"),
+        read_by_timm("tfds", "NAME", "a TensorFlow data set"),
+        photographs("", "FOLDER", "with train/CLASS/*.jpg and validation/CLASS/*.jpg", folders.open_folder),
+    ),
+    "segment": (
+        DataKind("scenes", "", "drawn scenes", dataset=maps.open_maps, drawn=True),
+        DataKind("", "FOLDER", "in ADE20K's layout", dataset=ade20k.open_ade),
+    ),
+    "detect": (
+        DataKind("scenes", "", "drawn scenes", dataset=objects.open_objects, drawn=True),
+        DataKind("", "FOLDER", "in COCO's layout", dataset=coco.open_coco),
+    ),
+}  # fmt: skip
+
+
+def kind_of(data: str, task: str = "classify") -> DataKind:
+    """The line of the table that ``data`` is named in."""
+    if not data:
+        raise ValueError(f"--data is empty; it can be {described(task)}")
+    return next(kind for kind in KINDS[task] if kind.matches(data))
+
+
+def described(task: str = "classify") -> str:
+    """What can be named, for ``--help``."""
+    return ", ".join(f"{kind.written} ({kind.what})" for kind in KINDS[task])
+
+
+def open_source(config, share: Share | None = None):
+    """Batches of what ``config.data`` names, to classify; ``config`` is a TrainConfig or has the same fields."""
+    kind = kind_of(config.data)
+    return kind.source(config, kind.place(config.data), share or Share())
+
+
+def open_held_out(config, split: str = "test") -> tuple[tuple[str, ...], Iterable[Batch]]:
+    """Class names, and batches to evaluate a classifier on."""
+    kind = kind_of(config.data)
+    return kind.held_out(config, kind.place(config.data), split)
+
+
+def open_dense(task: str, config, split: str) -> Dataset:
+    """Images with maps or objects; as many as ``config.train_images`` or ``config.eval_images`` says."""
+    kind = kind_of(config.data, task)
+    count = config.train_images if split == "train" else config.eval_images
+    return kind.dataset(config, kind.place(config.data), split, count)

@@ -224,27 +224,6 @@ def boxes(instances: Tensor, count: int) -> Tensor:
     return torch.stack([x0, y0, x1, y1], dim=2)
 
 
-class Scenes(torch.utils.data.Dataset):
-    """The first ``count`` scenes of a split as (image, label), images uint8, drawn once and held in memory."""
-
-    classes = CLASSES
-
-    def __init__(self, config: SceneConfig, split: str, count: int, cache: str | None = None):
-        from stvit.data.store import stored
-
-        self.config, self.split = config, split
-        self.images, self.labels, self.radii = stored(config, split, count, cache)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i):
-        return self.images[i], self.labels[i]
-
-    def __getitems__(self, indices):
-        return self.images[indices], self.labels[indices]
-
-
 def sized(config: SceneConfig, size: int) -> SceneConfig:
     """The same scenes at another resolution."""
     scale = size / config.size

@@ -1,4 +1,4 @@
-"""Scenes drawn once: kept in memory, and in a cache folder where one is given."""
+"""Scenes and clips drawn once: kept in memory, and in a cache folder where one is given."""
 
 from __future__ import annotations
 
@@ -14,24 +14,37 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import trange
 
-from stvit.data.scenes import SceneConfig, draw_scenes
+from stvit.data.scenes import CLASSES, SceneConfig, draw_scenes
 
 DRAWING = 1  # raise when the same configuration gives other images
 CHUNK = 256
 
 
-def stored(
-    config: SceneConfig, split: str, count: int, cache: str | Path | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (count, 3, H, W) uint8, labels and the marked objects' radii of the first ``count`` scenes."""
-    tensors = keep(lambda: draw(config, split, count), f"scenes-{address(config, split, count)}", cache)
-    return tensors["images"], tensors["labels"], tensors["radii"]
+class Scenes(torch.utils.data.Dataset):
+    """The first ``count`` scenes of a split as (image, label), images uint8, drawn once and held in memory."""
+
+    classes = CLASSES
+
+    def __init__(self, config: SceneConfig, split: str, count: int, cache: str | Path | None = None):
+        self.config, self.split = config, split
+        name = f"scenes-{address(config, split, count)}"
+        tensors = keep(lambda: draw(config, split, count), name, cache)
+        self.images, self.labels, self.radii = tensors["images"], tensors["labels"], tensors["radii"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i):
+        return self.images[i], self.labels[i]
+
+    def __getitems__(self, indices):
+        return self.images[indices], self.labels[indices]
 
 
 def keep(
     make: Callable[[], dict[str, Tensor]], name: str, cache: str | Path | None = None
 ) -> dict[str, Tensor]:
-    """The tensors from ``make``, or from the file of this name in the cache folder, which is then there."""
+    """The tensors from ``make``; with a cache folder they are written there once and read from there later."""
     if cache is None:
         return make()
     file = Path(cache) / f"{name}.safetensors"

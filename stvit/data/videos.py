@@ -24,11 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from stvit.data.folders import HELD_OUT
 from stvit.data.frames import VideoError, fetch, random_frames, view_frames
-from stvit.data.opened import Batch, Share
+from stvit.data.share import Batch, Share, ShuffledOrder, in_order
 
-PREFIX = "kinetics:"
+HELD_OUT = ("validation", "val", "test")
 UNUSED = ("cutmix", "color_jitter", "auto_augment", "reprob")  # what is for images alone
 
 
@@ -155,20 +154,13 @@ class VideoSource:
     """Videos in an order that (seed, epoch) decide; each process takes every n-th of a batch."""
 
     def __init__(self, train: Videos, held_out: Videos, names: tuple[str, ...], config, share: Share):
-        share.of(config.batch_size)
         self.videos, self.held_out, self.class_names = train, held_out, names
         self.config, self.share = config, share
-        self.steps = len(train) // config.batch_size
-        if not self.steps:
-            raise ValueError(f"{len(train)} videos do not fill one batch of {config.batch_size}")
+        self.order = ShuffledOrder(len(train), config.batch_size, config.seed, share, "training videos")
+        self.steps = self.order.steps
 
     def train(self, epoch: int) -> Iterator[Batch]:
-        chance = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.videos), generator=chance)[: self.steps * self.config.batch_size]
-        batches = [
-            batch[self.share.rank :: self.share.processes].tolist()
-            for batch in order.split(self.config.batch_size)
-        ]
+        batches = [numbers.tolist() for numbers in self.order.batches(self.order.chance(epoch))]
         loader = Loader(self.videos, batches, self.config.workers)
         yield from loader
         if loader.skipped:
@@ -178,34 +170,33 @@ class VideoSource:
         return evaluation_loader(self.held_out, self.config, self.share)
 
 
-def video_source(config, share: Share) -> VideoSource:
+def video_source(config, place: str, share: Share) -> VideoSource:
     """``--data kinetics:FOLDER``: its training and its held-out videos."""
     unused = [name for name in UNUSED if getattr(config, name)]
     if unused:
         raise ValueError(f"{', '.join(unused)}: not for videos; leave it out (mixup and smoothing are)")
-    folder = Path(config.data.removeprefix(PREFIX))
+    folder = Path(place)
     names = class_names(folder)
-    train = open_videos(config, names, "train", training=True)
-    return VideoSource(train, open_videos(config, names, held_out_split(folder)), names, config, share)
+    train = open_videos(config, folder, names, "train", training=True)
+    held_out = open_videos(config, folder, names, held_out_split(folder))
+    return VideoSource(train, held_out, names, config, share)
 
 
-def evaluation_videos(config, split: str | None = None) -> tuple[tuple[str, ...], Loader]:
-    """Class names, and the batches of the held-out videos, or those of ``split``."""
-    folder = Path(config.data.removeprefix(PREFIX))
+def held_out_videos(config, place: str, split: str) -> tuple[tuple[str, ...], Loader]:
+    """Class names, and batches of the videos of ``split``, or of the held-out ones where it has no list."""
+    folder = Path(place)
     names = class_names(folder)
-    split = split if split and list_file(folder, split).exists() else held_out_split(folder)
-    return names, evaluation_loader(open_videos(config, names, split), config, Share())
+    split = split if list_file(folder, split).exists() else held_out_split(folder)
+    return names, evaluation_loader(open_videos(config, folder, names, split), config, Share())
 
 
 def evaluation_loader(videos: Videos, config, share: Share) -> Loader:
-    own = range(share.rank, len(videos), share.processes)
-    per_process = share.of(config.batch_size)
-    batches = [list(own[i : i + per_process]) for i in range(0, len(own), per_process)]
-    return Loader(videos, batches, config.workers)
+    batches = in_order(len(videos), share, share.of(config.batch_size))
+    return Loader(videos, [numbers.tolist() for numbers in batches], config.workers)
 
 
-def open_videos(config, names: tuple[str, ...], split: str, training: bool = False) -> Videos:
-    listed = read_list(Path(config.data.removeprefix(PREFIX)), split)
+def open_videos(config, folder: Path, names: tuple[str, ...], split: str, training: bool = False) -> Videos:
+    listed = read_list(folder, split)
     count = config.train_images if training else config.eval_images
     if count and count < len(listed):
         chance = torch.Generator().manual_seed(config.data_seed)

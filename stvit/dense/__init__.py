@@ -7,6 +7,8 @@ Heads come from transformers and torchvision; what they need is the extra ``stvi
 """
 
 from stvit.dense.saved import load, save
-from stvit.extras import INSTALL, require
+from stvit.extras import install_line, require
+
+INSTALL = install_line("transformers")
 
 __all__ = ["INSTALL", "load", "require", "save"]

@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 from stvit.checkpoints import save_checkpoint
-from stvit.data.folders import CROP, MEAN, STD
-from stvit.data.opened import SceneSource, Share, TimmSource, open_source
+from stvit.data.folders import TimmSource
+from stvit.data.opened import kind_of, open_source
+from stvit.data.share import Share
 from stvit.training import build
 from stvit.training.config import TrainConfig
 from stvit.training.repeats import repeat_images
 from stvit.training.scores import evaluate
+from stvit.training.tasks import Source
 
 
 class Classify:
@@ -22,7 +24,7 @@ class Classify:
 
     headline = "top1"
 
-    def open_source(self, config: TrainConfig, share: Share) -> SceneSource | TimmSource:
+    def open_source(self, config: TrainConfig, share: Share) -> Source:
         source = open_source(config, share)
         if config.repeats > 1 and isinstance(source, TimmSource):
             repeat_images(source, config.repeats, config.seed)
@@ -52,6 +54,4 @@ class Classify:
 def image_settings(config: TrainConfig) -> dict:
     """How ``config``'s images reach the model, in the words of timm's configurations."""
     size = (3, config.image_size, config.image_size)
-    if config.data in ("scenes", "clips"):
-        return dict(input_size=size, mean=(0.5,) * 3, std=(0.5,) * 3)
-    return dict(input_size=size, mean=MEAN, std=STD, crop_pct=CROP, interpolation="bicubic")
+    return dict(input_size=size, **kind_of(config.data).pixels)

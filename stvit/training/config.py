@@ -14,6 +14,7 @@ from pathlib import Path
 import timm
 
 from stvit.checkpoints import config_beside, find_weights, read_config
+from stvit.data.opened import KINDS, described, kind_of
 from stvit.reduce import METHODS
 from stvit.training.recipes import DENSE, DROP_PATHS, RECIPES, drop_path_of
 
@@ -46,9 +47,7 @@ class TrainConfig:
 
     data: str = option(
         "scenes",
-        "scenes, clips (moving scenes), a folder with train/ and validation/, kinetics:FOLDER (videos with "
-        "train.csv and validation.csv), or a source of timm's (hfds/…, wds/…); to segment scenes or a folder in "
-        "ADE20K's layout, to detect scenes or one in COCO's",
+        f"{described('classify')}; to segment {described('segment')}; to detect {described('detect')}",
     )
     image_size: int = option(224, "height and width of the images; of the crop in segmentation")
     train_images: int = option(0, "use this many training images (0: all; scenes: 32768)")
@@ -211,19 +210,18 @@ def check_model(name: str) -> None:
 
 def usual_recipe(given: dict) -> str:
     """What a model was meant to be trained with: small models for scenes, else the recipe of task and trunk."""
-    scenes, task = given.get("data", "scenes") == "scenes", given.get("task", "classify")
-    if given.get("data") == "clips":
-        return "micro_video"
-    if given.get("data", "").startswith("kinetics:"):
-        return "video_swin"
+    task = given.get("task", "classify")
+    kind = kind_of(given.get("data", "scenes"), task if task in KINDS else "classify")
+    if kind.moving:
+        return "micro_video" if kind.drawn else "video_swin"
     if task in DENSE:
-        return DENSE[task][0 if scenes else 1]
+        return DENSE[task][0 if kind.drawn else 1]
     if given.get("base"):
         return "transfer"
     if "lvvit" in given.get("model", ""):
         return "lvvit"
     swin = "swin" in given.get("model", "")
-    if scenes:
+    if kind.drawn:
         return "micro_swin" if swin else "micro"
     return "swin" if swin else "deit"
 

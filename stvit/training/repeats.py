@@ -8,7 +8,8 @@ from __future__ import annotations
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import DataLoader, IterableDataset
 
-from stvit.data.opened import Share, TimmSource
+from stvit.data.folders import TimmSource
+from stvit.data.share import Share
 
 
 class SeededRepeats(RepeatAugSampler):

@@ -25,7 +25,7 @@ from stvit.training.config import check_model
 from stvit.training.recipes import DENSE
 
 if TYPE_CHECKING:
-    from stvit.data.opened import Share
+    from stvit.data.share import Share
     from stvit.training.config import TrainConfig
 
 TASKS = {

@@ -310,6 +310,8 @@ def test_a_cell_from_training_to_table(tmp_path, monkeypatch):
 class DrawnWhenAsked:
     """Scenes of which a test needs the first few of a shuffled many."""
 
+    classes = tuple(range(12))
+
     def __init__(self, config, split, count, cache=None):
         self.config, self.split, self.count = config, split, count
 
@@ -328,7 +330,7 @@ def test_a_training_begins_as_its_record_says(tmp_path, monkeypatch):
     """What changed the outcome of finished cells would show in the mean loss of their first 32 steps."""
     from stvit.train import Trainer
 
-    monkeypatch.setattr("stvit.data.opened.Scenes", DrawnWhenAsked)
+    monkeypatch.setattr("stvit.data.drawn.Scenes", DrawnWhenAsked)
     cell = Cell(TABLES[0].rows[1], 0)
     step, recorded = record_of(cell)["curve"][0]
     trainer = Trainer(cell.config(out=str(tmp_path)))

@@ -182,13 +182,13 @@ def test_an_imagenet_style_folder_trains_by_the_same_command(tmp_path, capsys):
 
 
 def test_a_part_of_a_folder_can_be_asked_for(tmp_path):
-    from stvit.data.folders import open_split
+    from stvit.data.folders import open_folder
 
     data = str(folder_of_photographs(tmp_path))
-    part = open_split(small(tmp_path, data=data, train_images=10), training=True)
+    part = open_folder(small(tmp_path, train_images=10), data, training=True)
     part.transform = lambda image: image.size
     assert len(part) == 10 and part[0][0] == (40, 40) and part.reader.class_to_idx["birch"] == 1
-    assert len(open_split(small(tmp_path, data=data, train_images=0), training=True)) == 24
+    assert len(open_folder(small(tmp_path, train_images=0), data, training=True)) == 24
 
 
 def test_a_folder_that_is_none_says_what_is_wanted(tmp_path, capsys):

@@ -6,20 +6,17 @@ functions of (seed, epoch, image), whatever the number of processes and workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stvit.data.coco import CocoFolder
-from stvit.data.objects import SceneObjects
-from stvit.data.opened import Share
-from stvit.data.scenes import SceneConfig, sized
+from stvit.data.opened import kind_of, open_dense
+from stvit.data.scenes import SceneConfig
+from stvit.data.share import Share, ShuffledOrder, in_order
 
-Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
-TRAIN, HELD_OUT = 8192, 1024  # scenes, if nothing is said
+Lists = tuple[list[Tensor], list[dict[str, Tensor]]]  # images and targets of a batch
 LONGEST, CUT = 1333, (384, 600)  # pixels: the longer side at most, and of a cut
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}  # COCO's, in pixels
 
@@ -42,29 +39,22 @@ class DetectionSource:
     ):
         self.data, self.held_out, self.sizes, self.crops = train, held_out, sizes, crops
         self.class_names = train.class_names
-        self.seed, self.share, self.workers = config.seed, share, config.workers
-        self.batch_size, self.per_process = config.batch_size, share.of(config.batch_size)
-        self.steps = len(train) // config.batch_size
-        if not self.steps:
-            raise ValueError(f"{len(train)} training images do not fill one batch of {config.batch_size}")
+        self.order = ShuffledOrder(len(train), config.batch_size, config.seed, share)
+        self.share, self.workers, self.steps = share, config.workers, self.order.steps
 
-    def train(self, epoch: int) -> Iterator[Batch]:
-        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.data), generator=chance)
+    def train(self, epoch: int) -> Iterator[Lists]:
+        chance = self.order.chance(epoch)
+        batches = self.order.batches(chance)
         flips = torch.rand(len(self.data), generator=chance) < 0.5
         cuts = torch.rand(len(self.data), 6, generator=chance)
-        batches = [
-            batch[self.share.rank :: self.share.processes].tolist()
-            for batch in islice(order.split(self.batch_size), self.steps)
-        ]
         yield from self.load(Changed(self.data, flips, cuts, self.crops), batches)
 
-    def evaluate(self) -> Iterator[Batch]:
-        own = torch.arange(self.share.rank, len(self.held_out), self.share.processes)
-        yield from self.load(self.held_out, [part.tolist() for part in own.split(self.per_process)])
+    def evaluate(self) -> Iterator[Lists]:
+        yield from self.load(self.held_out, in_order(len(self.held_out), self.share, self.order.per_process))
 
-    def load(self, data: Dataset, batches: list[list[int]]) -> DataLoader:
-        return DataLoader(data, batch_sampler=batches, num_workers=self.workers, collate_fn=collate)
+    def load(self, data: Dataset, batches: Sequence[Tensor]) -> DataLoader:
+        numbers = [batch.tolist() for batch in batches]
+        return DataLoader(data, batch_sampler=numbers, num_workers=self.workers, collate_fn=collate)
 
 
 class Changed(Dataset):
@@ -127,24 +117,18 @@ def mirror(image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str, 
     return image.flip(2), {**target, "boxes": boxes, "masks": target["masks"].flip(2)}
 
 
-def collate(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Batch:
+def collate(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Lists:
     """Images in [0, 1]."""
     return [image.float() / 255 for image, _ in items], [target for _, target in items]
 
 
 def detection_source(config, share: Share | None = None, crops: tuple[int, ...] = ()) -> DetectionSource:
     """What ``config.data`` names; ``config`` is a TrainConfig or has the same fields."""
-    share = share or Share()
-    if config.data != "scenes":
-        train = CocoFolder(config.data, "train", trainable=True, count=config.train_images)
-        held_out = CocoFolder(config.data, "validation", trainable=False, count=config.eval_images)
-        if train.class_names != held_out.class_names:
-            raise ValueError(f"{train.annotations} and {held_out.annotations} have other categories")
-        return DetectionSource(train, held_out, config, share, SIZES, crops)
-    scenes, cache = sized(SceneConfig(seed=config.data_seed), config.image_size), config.cache or None
-    train = SceneObjects(scenes, "train", config.train_images or TRAIN, cache)
-    held_out = SceneObjects(scenes, "validation", config.eval_images or HELD_OUT, cache)
-    return DetectionSource(train, held_out, config, share, scene_sizes(scenes), crops)
+    train, held_out = (open_dense("detect", config, split) for split in ("train", "validation"))
+    if train.class_names != held_out.class_names:
+        raise ValueError(f"{train.annotations} and {held_out.annotations} have other categories")
+    sizes = scene_sizes(train.config) if kind_of(config.data, "detect").drawn else SIZES
+    return DetectionSource(train, held_out, config, share or Share(), sizes, crops)
 
 
 def scene_sizes(scenes: SceneConfig) -> dict[str, tuple[float, float]]:

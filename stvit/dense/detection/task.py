@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stvit.checkpoints import fill
-from stvit.data.opened import Share
+from stvit.data.share import Share
 from stvit.dense.detection.config import DetectorConfig
 from stvit.dense.detection.evaluate import evaluate
 from stvit.dense.detection.model import CascadeMaskRCNN, create_detector

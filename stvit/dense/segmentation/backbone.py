@@ -13,7 +13,6 @@ from __future__ import annotations
 import timm
 import torch
 
-import stvit  # registers the models with timm
 from stvit.extras import require
 
 require("transformers", "a segmentation head")
@@ -25,8 +24,6 @@ from transformers import AutoBackbone, AutoConfig, TimmBackbone, TimmBackboneCon
 from transformers.modeling_outputs import BackboneOutput  # noqa: E402
 
 STAGES = (0, 1, 2, 3)
-
-__all__ = ["STAGES", "Backbone", "BackboneConfig", "stvit"]
 
 
 @strict

@@ -12,11 +12,11 @@ import json
 import torch
 from tqdm import tqdm
 
-from stvit.data.scenes import SceneConfig, sized
 from stvit.dense.saved import load
 from stvit.dense.segmentation.inference import SCALES
 from stvit.dense.segmentation.scores import evaluate
 from stvit.dense.segmentation.source import held_out_batches
+from stvit.training.config import TrainConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,10 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="all scores as JSON")
     args = parser.parse_args(argv)
     model = load(args.checkpoint).to(args.device)
-    scenes = sized(SceneConfig(seed=args.data_seed), args.image_size)
-    names, batches = held_out_batches(
-        args.data, model.built_from[1]["backbone"], args.image_size, args.split, args.images, scenes
-    )
+    config = TrainConfig(
+        task="segment", model=model.built_from[1]["backbone"], data=args.data, image_size=args.image_size,
+        eval_images=args.images, data_seed=args.data_seed,
+    )  # fmt: skip
+    names, batches = held_out_batches(config, args.split)
     if len(names) != model.config.num_labels:
         parser.error(f"{args.data} has {len(names)} classes, the model {model.config.num_labels}")
     scales = SCALES if args.multi_scale else (1.0,)

@@ -7,7 +7,7 @@ crop, a crop of which no class fills more than three quarters, mirroring, photom
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import timm
 import torch
@@ -16,13 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from stvit.data.ade20k import IGNORED, AdeFolder
-from stvit.data.maps import SceneMaps
-from stvit.data.opened import Share
-from stvit.data.scenes import SceneConfig, sized
+from stvit.data.ade20k import IGNORED
+from stvit.data.opened import kind_of, open_dense
+from stvit.data.share import Batch, Share, ShuffledOrder, in_order
 
-Batch = tuple[Tensor, Tensor]
-TRAIN, HELD_OUT, TEST = 16384, 1024, 2048  # scenes, if nothing is said
 SCENE_BATCH = 64  # evaluation scenes at a time; photographs differ in size and come one by one
 LONGEST, FULLEST, TRIES = 4, 0.75, 10  # of the longer side to the shorter; of a class in a crop; crops drawn
 
@@ -30,34 +27,29 @@ LONGEST, FULLEST, TRIES = 4, 0.75, 10  # of the longer side to the shorter; of a
 class SegmentationSource:
     """Batches of (images (B, 3, H, W), classes (B, H, W)); ``evaluate`` gives each image once."""
 
-    def __init__(self, train: Dataset, held_out: Dataset, config, share: Share, augment, prepare):
+    def __init__(
+        self, train: Dataset, held_out: Dataset, config, share: Share, augment, prepare, at_once: int
+    ):
         self.data, self.held_out = train, held_out
-        self.augment, self.prepare = augment, prepare
+        self.augment, self.prepare, self.at_once = augment, prepare, at_once
         self.class_names = train.class_names
-        self.seed, self.share, self.workers = config.seed, share, config.workers
-        self.batch_size, self.per_process = config.batch_size, share.of(config.batch_size)
-        self.steps = len(train) // config.batch_size
-        if not self.steps:
-            raise ValueError(f"{len(train)} training images do not fill one batch of {config.batch_size}")
+        self.order = ShuffledOrder(len(train), config.batch_size, config.seed, share)
+        self.share, self.workers, self.steps = share, config.workers, self.order.steps
 
     def train(self, epoch: int) -> Iterator[Batch]:
-        seed = self.seed * 1_000_003 + epoch
-        order = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(seed))
-        batches = order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
-        own = batches[:, self.share.rank :: self.share.processes].tolist()
-        yield from self.load(Seen(self.data, self.augment, seed), own)
+        data = Transformed(self.data, self.augment, self.order.seed_of(epoch))
+        yield from self.load(data, self.order.batches(self.order.chance(epoch)))
 
     def evaluate(self) -> Iterator[Batch]:
-        own = torch.arange(self.share.rank, len(self.held_out), self.share.processes)
-        at_once = SCENE_BATCH if isinstance(self.held_out, SceneMaps) else 1
-        batches = [part.tolist() for part in own.split(at_once)]
-        yield from self.load(Seen(self.held_out, self.prepare), batches)
+        data = Transformed(self.held_out, self.prepare)
+        yield from self.load(data, in_order(len(data), self.share, self.at_once))
 
-    def load(self, data: Dataset, batches: list[list[int]]) -> DataLoader:
-        return DataLoader(data, batch_sampler=batches, num_workers=self.workers)
+    def load(self, data: Dataset, batches: Sequence[Tensor]) -> DataLoader:
+        numbers = [batch.tolist() for batch in batches]
+        return DataLoader(data, batch_sampler=numbers, num_workers=self.workers)
 
 
-class Seen(Dataset):
+class Transformed(Dataset):
     """A data set through a transform, whose chance is that of (seed, image) alone where there is a seed."""
 
     def __init__(self, data: Dataset, transform, seed: int | None = None):
@@ -138,27 +130,19 @@ def preparation(model: str, size: int, photographs: bool) -> v2.Compose:
 
 def segmentation_source(config, share: Share | None = None) -> SegmentationSource:
     """What ``config.data`` names; ``config`` is a TrainConfig or has the same fields."""
-    share, size, photographs = share or Share(), config.image_size, config.data != "scenes"
-    prepare = preparation(config.model, size, photographs)
-    if photographs:
-        train = AdeFolder(config.data, "train", config.train_images)
-        held_out = AdeFolder(config.data, "validation", config.eval_images)
-        augment = augmentation(size, normalisation(config.model), distort=bool(config.color_jitter))
-        return SegmentationSource(train, held_out, config, share, augment, prepare)
-    scenes, cache = sized(SceneConfig(seed=config.data_seed), size), config.cache or None
-    train = SceneMaps(scenes, "train", config.train_images or TRAIN, cache)
-    held_out = SceneMaps(scenes, "validation", config.eval_images or HELD_OUT, cache)
-    return SegmentationSource(train, held_out, config, share, prepare, prepare)
+    train, held_out = (open_dense("segment", config, split) for split in ("train", "validation"))
+    drawn = kind_of(config.data, "segment").drawn
+    augment = prepare = preparation(config.model, config.image_size, photographs=not drawn)
+    if not drawn:
+        normalise = normalisation(config.model)
+        augment = augmentation(config.image_size, normalise, distort=bool(config.color_jitter))
+    at_once = SCENE_BATCH if drawn else 1
+    return SegmentationSource(train, held_out, config, share or Share(), augment, prepare, at_once)
 
 
-def held_out_batches(
-    data: str, model: str, size: int, split: str = "", images: int = 0, scenes: SceneConfig | None = None
-) -> tuple[tuple[str, ...], DataLoader]:
+def held_out_batches(config, split: str = "") -> tuple[tuple[str, ...], DataLoader]:
     """Class names and batches to score: of scenes by default the test split, of a folder the validation."""
-    photographs = data != "scenes"
-    if photographs:
-        held_out = AdeFolder(data, split or "validation", images)
-    else:
-        held_out = SceneMaps(scenes or sized(SceneConfig(), size), split or "test", images or TEST)
-    seen = Seen(held_out, preparation(model, size, photographs))
-    return held_out.class_names, DataLoader(seen, batch_size=1 if photographs else SCENE_BATCH)
+    drawn = kind_of(config.data, "segment").drawn
+    held_out = open_dense("segment", config, split or ("test" if drawn else "validation"))
+    data = Transformed(held_out, preparation(config.model, config.image_size, photographs=not drawn))
+    return held_out.class_names, DataLoader(data, batch_size=SCENE_BATCH if drawn else 1)

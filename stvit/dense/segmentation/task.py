@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stvit.checkpoints import fill
-from stvit.data.opened import Share
+from stvit.data.share import Share
 from stvit.dense.saved import save
 from stvit.dense.segmentation.model import PRESETS, create_segmenter
 from stvit.dense.segmentation.scores import IGNORED, evaluate

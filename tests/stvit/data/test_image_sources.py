@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from stvit.checkpoints import load_checkpoint
-from stvit.data.folders import evaluation_batches, open_split
+from stvit.data.folders import open_reader
+from stvit.data.opened import open_held_out
 from stvit.train import train
 from stvit.training.config import TrainConfig
 
@@ -82,7 +83,7 @@ def config(data: str, **changes) -> TrainConfig:
 
 
 def test_every_held_out_image_comes_once_with_its_class(data):
-    names, batches = evaluation_batches(config(data))
+    names, batches = open_held_out(config(data))
     assert names == (("0", "1", "2") if data.startswith("wds") else tuple(SHADES))
     found = [
         (float(image.mean()), int(label))
@@ -107,6 +108,6 @@ def test_it_trains_by_the_same_command(data, tmp_path):
 def test_shards_do_not_tell_their_classes(tmp_path):
     pytest.importorskip("webdataset")
     asked = config(f"wds/{shards(tmp_path)}", model_args=SHAPE)
-    assert len(open_split(asked, training=True)) == 24
+    assert len(open_reader("wds", asked, str(tmp_path), training=True)) == 24
     with pytest.raises(ValueError, match="does not tell its classes; give --model-args num_classes="):
-        evaluation_batches(asked)
+        open_held_out(asked)

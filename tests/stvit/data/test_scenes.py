@@ -4,20 +4,20 @@ import pytest
 import torch
 
 from stvit.data.chance import uniform
-from stvit.data.opened import SceneSource, Share, normalise, scene_batches
+from stvit.data.drawn import DrawnSource, drawn_batches, normalise
 from stvit.data.scenes import (
     CLASSES,
     MOTIONS,
     SMALL,
     SceneConfig,
-    Scenes,
     boxes,
     draw_clips,
     draw_scenes,
     sized,
 )
 from stvit.data.shapes import SHAPES
-from stvit.data.store import address
+from stvit.data.share import Share
+from stvit.data.store import Scenes, address
 
 CONFIG = SceneConfig()
 LABELS, MEAN = [6, 9, 0, 11], 111.3687  # of the first four test scenes
@@ -140,13 +140,13 @@ def test_the_cache_gives_the_same_images(tmp_path):
 
 def test_shares_add_up_to_the_batches_of_one_process():
     scenes = Scenes(CONFIG, "train", 48)
-    whole = list(SceneSource(scenes, scenes, 16, 3, Share()).train(epoch=2))
-    halves = [list(SceneSource(scenes, scenes, 16, 3, Share(rank, 2)).train(epoch=2)) for rank in (0, 1)]
+    whole = list(DrawnSource(scenes, scenes, 16, 3, Share()).train(epoch=2))
+    halves = [list(DrawnSource(scenes, scenes, 16, 3, Share(rank, 2)).train(epoch=2)) for rank in (0, 1)]
     assert len(whole) == 3
     for (images, labels), *parts in zip(whole, *halves, strict=True):
         for rank, (own, own_labels) in enumerate(parts):
             assert torch.equal(own, images[rank::2]) and torch.equal(own_labels, labels[rank::2])
-    counted = sum(len(labels) for rank in (0, 1) for _, labels in scene_batches(scenes, Share(rank, 2), 10))
+    counted = sum(len(labels) for rank in (0, 1) for _, labels in drawn_batches(scenes, Share(rank, 2), 10))
     assert counted == 48
 
 

@@ -9,8 +9,9 @@ import torch
 import stvit
 from stvit.data.clips import Clips, moving
 from stvit.data.frames import VideoError, fetch, random_frames, view_frames, write_video
-from stvit.data.opened import Share, open_source
+from stvit.data.opened import open_source
 from stvit.data.scenes import MOTIONS, draw_clips
+from stvit.data.share import Share
 from stvit.data.videos import Sampling, class_names, read_list, spread_crops
 from stvit.evaluate import main, predict
 from stvit.train import train

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 import stvit.dense
 from stvit.data.coco import CocoFolder, write_coco
 from stvit.data.objects import SceneObjects
-from stvit.data.opened import Share
 from stvit.data.scenes import CLASSES, SceneConfig, sized
+from stvit.data.share import Share
 from stvit.dense.detection.source import crop, detection_source, mirror, part_of
 from stvit.dense.detection.task import Detect
 from stvit.train import Trainer, train
@@ -231,7 +231,7 @@ def test_a_classifiers_backbone_and_a_detector_can_be_started_from(tmp_path):
     [
         (dict(data="nowhere"), r"no annotations/instances_train\*.json in nowhere"),
         (dict(train_images=3), "3 training images do not fill one batch of 4"),
-        (dict(model="micro_nothing"), "no backbone 'micro_nothing'"),
+        (dict(model="micro_nothing"), "no model 'micro_nothing' is registered"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, changes, words):

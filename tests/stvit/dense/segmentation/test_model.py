@@ -13,8 +13,8 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from stvit.data.ade20k import AdeFolder, write
 from stvit.data.maps import CLASS_NAMES, SceneMaps
-from stvit.data.opened import Share
 from stvit.data.scenes import SceneConfig, draw_scenes, sized
+from stvit.data.share import Share
 from stvit.dense.segmentation.backbone import Backbone, BackboneConfig
 from stvit.dense.segmentation.inference import SCALES, predict
 from stvit.dense.segmentation.model import IGNORED, PRESETS, PooledBatchNorm, create_segmenter

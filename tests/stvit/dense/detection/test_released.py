@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from fill_rule import draw
 
 import stvit
-from stvit.convert.detector import convert_detector, load_released_detector, main, report
+from stvit.dense.detection.released import convert_detector, load_released_detector, main, report
 
-KEYS = Path(__file__).resolve().parents[1] / "oracles" / "stvit_r_swin_small_keys.json"
+KEYS = Path(__file__).resolve().parents[2] / "oracles" / "stvit_r_swin_small_keys.json"
 WIDTHS = (16, 32, 64, 128)
 C, HIDDEN, K = 8, 12, 5  # channels of the pyramid, hidden units, classes
 

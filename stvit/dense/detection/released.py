@@ -2,7 +2,7 @@
 
     model = load_released_detector("cascade_mask_rcnn_stvit_r_swin_small.pth")
     found = model([image])           # (3, H, W) in [0, 1] → boxes, scores, labels from 1, masks
-    python -m stvit.convert.detector cascade_mask_rcnn_stvit_r_swin_small.pth     what was mapped, what differs
+    python -m stvit.dense.detection.released cascade_mask_rcnn_stvit_r_swin_small.pth     what was mapped, what differs
 
 Pyramid, proposals, box and mask heads agree in structure and are mapped tensor by tensor; whatever has no
 place is an error. What agrees in the weights and yet not to the last bit in what it computes is listed in
@@ -169,7 +169,7 @@ def report(path: str | Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m stvit.convert.detector",
+        prog="python -m stvit.dense.detection.released",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
