@@ -179,6 +179,8 @@ def with_base(given: dict) -> dict:
         return given
     if "model" in given or given.get("init"):
         raise ValueError("--base names both the model and its weights; leave --model and --init out")
+    if given.get("method") and given["method"] not in ("stvit", *METHODS):
+        raise ValueError(f"unknown method {given['method']!r}; choose one of stvit, {', '.join(METHODS)}")
     given["model"] = given["base"]
     given.setdefault("image_size", image_size_of(given["base"]))
     return given

@@ -95,12 +95,15 @@ PARSED = {  # what the parser already refuses, with status 2
     "a base that is no checkpoint": (["--base", "{}/empty"], "no model.safetensors in the folder {}/empty"),
     "base and model": (["--base", "{}/named", "--model", "micro_deit"], "--base names both the model and"),
     "method without base": (["--method", "bat"], "--method says how to sparsify a base"),
+    "unknown method": (
+        ["--base", "{}/named", "--method", "nothing"],
+        "unknown method 'nothing'; choose one of stvit, bat",
+    ),
     "unknown recipe": (["--recipe", "none"], "unknown recipe 'none'; choose one of deit"),
     "no epochs": (["--epochs", "0"], "--epochs is 0; it must be 1 or more"),
     "arguments without values": (["--model-args", "depth"], "model arguments are name=value"),
 }
 BASES = {
-    "unknown method": (["--method", "nothing"], "nothing"),
     "layers that are no numbers": (
         ["--method", "evit", "--at", "two"],
         "--at takes layers such as 5 or 4,7,10",
