@@ -31,7 +31,7 @@ def refuse(what: str) -> NoReturn:
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weights lie as oneDNN's kernels read them.
+    """A linear layer whose weights are stored in the layout that oneDNN's kernels read.
 
     Rows are packed when they are first asked for; when all are, the original weights are freed.
     """

@@ -138,7 +138,7 @@ def cache_folder() -> Path:
 
 
 def is_available(name: str = "dinov2_small") -> bool:
-    """Are the weights of a shipped model at hand, kept or installed?"""
+    """Whether the weights of a shipped model are in the cache or in an installed package."""
     shipped = SHIPPED[name]
     return _read_kept(shipped) is not None or _installed(shipped) is not None
 

@@ -1,6 +1,6 @@
 """Windows on a clip of tokens (B, T, H, W, C): which token stands where, as tables, for clips of any size.
 
-Swin pads a map, rolls it, cuts it into windows, and undoes all that behind the attention: three copies
+Swin pads a map, rolls it, cuts it into windows, and undoes all of that after the attention: three copies
 each way. Here one table names the token at each place of each window, so that one row copy leads into the
 windows and one back. Windows whose tokens may all see each other in the same way form a group: shifted
 windows come in at most eight kinds, and a mask is needed for each kind, not for each window.
@@ -66,9 +66,9 @@ def whole(size: Size, window: Size) -> Size:
 
 
 def pad(x: Tensor, padded: Size) -> Tensor:
-    """(B, T, H, W, C) with zeros behind the last frame, at the bottom and at the right."""
-    behind, bottom, right = (new - old for new, old in zip(padded, x.shape[1:4], strict=True))
-    return F.pad(x, (0, 0, 0, right, 0, bottom, 0, behind)) if behind or bottom or right else x
+    """(B, T, H, W, C) with zeros after the last frame, at the bottom and at the right."""
+    after, bottom, right = (new - old for new, old in zip(padded, x.shape[1:4], strict=True))
+    return F.pad(x, (0, 0, 0, right, 0, bottom, 0, after)) if after or bottom or right else x
 
 
 def clip_windows(
@@ -132,8 +132,8 @@ def relative_positions(window: Size, table: Size, device: torch.device | None = 
     number = torch.zeros((), dtype=torch.long, device=device)
     for axis, (side, largest) in enumerate(zip(window, table, strict=True)):
         place = torch.arange(side, device=device)
-        apart = place[:, None] - place[None, :] + largest - 1  # (side, side), from 0
+        offset = place[:, None] - place[None, :] + largest - 1  # (side, side), from 0
         shape = [1] * 6
         shape[axis], shape[axis + 3] = side, side
-        number = number * (2 * largest - 1) + apart.view(shape)
+        number = number * (2 * largest - 1) + offset.view(shape)
     return number.flatten()

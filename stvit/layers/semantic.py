@@ -1,4 +1,4 @@
-"""The layers of the semantic token generation module (STGM), and what joins the semantic tokens.
+"""The layers of the semantic token generation module (STGM), and what is added to the semantic tokens.
 
 Choices that the paper's ablations compare are modules here, so that a forward pass reads the same
 whatever was chosen: cluster centers G for the queries alone (Eq. 2) or for the keys too (Table 7),
@@ -18,8 +18,8 @@ from stvit.layers.pooling import Grid
 class GlobalCenters(nn.Module):
     """A learned vector for each semantic token, Gaussian noise at first: G of Eq. 2.
 
-    It is added to the semantic tokens; class and register tokens that travel in front of them get
-    none. Added behind the norm, G has a part of the logits to itself, A_g = (G·W_q)·(keys)ᵀ (Eq. 3).
+    It is added to the semantic tokens, not to class and register tokens in front of them. Since it is added
+    after the norm, G contributes a term of its own to the logits, A_g = (G·W_q)·(keys)ᵀ (Eq. 3).
     """
 
     def __init__(self, num_tokens: int, dim: int):
@@ -62,8 +62,8 @@ class ConditionalPosition(nn.Module):
         return torch.cat([s[:, :prefix], moved], dim=1) if prefix else moved
 
 
-class SemanticLayer(ContextBlock):
-    """A layer of the STGM: semantic tokens query, image tokens answer, and stay as they are."""
+class StgmLayer(ContextBlock):
+    """A layer of the STGM: semantic tokens attend to image tokens, which are not updated."""
 
     # class and register tokens in front of the semantic tokens, and in front of the image tokens
     prefix: tuple[int, int] = (0, 0)
@@ -83,14 +83,14 @@ class SemanticLayer(ContextBlock):
         return weights / weights.sum(-1, keepdim=True)
 
 
-class GenerationLayer(SemanticLayer):
+class GenerationLayer(StgmLayer):
     """The first layer of the STGM (Eq. 1): Ŝ¹ = MHA(P, X, X) + P, S¹ = FFN(Ŝ¹) + Ŝ¹."""
 
     def sources(self, s: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.norm1(s), self.norm1(x)
 
 
-class ClusterLayer(SemanticLayer):
+class ClusterLayer(StgmLayer):
     """A further layer (Eq. 2): Ŝ = MHA(S + G, Concat(S, X), Concat(S, X)) + S, S = FFN(Ŝ) + Ŝ."""
 
     centers: nn.Module  # GlobalCenters, or Identity where there are none

@@ -10,20 +10,22 @@ from timm.models.swin_transformer import SwinTransformerStage
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from stvit.layers.window_centers import (
+    GridCenters,
+    GridPosition,
+    NoPosition,
+    WindowInitialization,
+    WindowPooling,
+)
 from stvit.layers.window_layout import Layout, layout, layout_cross
 from stvit.layers.window_options import SemanticOptions
 from stvit.layers.window_semantic import (
     ConcatStgmLayer,
-    GridCenters,
-    GridPosition,
     LearnedEncodingStgmLayer,
-    NoPosition,
     RecoveryLayer,
     RelativeSemanticLayer,
     WindowedSemanticLayer,
     WindowedStgmLayer,
-    WindowInitialization,
-    WindowPooling,
 )
 from stvit.layers.windows import Grid, window_counts
 from stvit.surgery import recast

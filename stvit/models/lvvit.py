@@ -71,7 +71,7 @@ class LVViT(VisionTransformer):
     2. The head reads the class token, and an auxiliary head every other token.
     3. Logits: head(class) + ½ · the largest of the auxiliary logits over the tokens, class by class.
 
-    Training with token labels needs the two apart: ``token_logits`` and ``stvit.training.token_labels``.
+    Training with token labels needs the two separately: ``token_logits`` and ``stvit.training.token_labels``.
     """
 
     def __init__(self, skip_lam: float = 2.0, aux_weight: float = 0.5, weight_init: str = "", **vit):
@@ -98,7 +98,7 @@ class LVViT(VisionTransformer):
         return self.head(pooled), self.aux_head(self.image_tokens(x))
 
     def image_tokens(self, x: Tensor) -> Tensor:
-        """The tokens behind class and register tokens."""
+        """The tokens after class and register tokens."""
         return x[:, getattr(self, "num_kept_prefix_tokens", self.num_prefix_tokens) :]
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -113,9 +113,9 @@ class LVViT(VisionTransformer):
 class STViTLVViT(SemanticTokens, LVViT):
     """LV-ViT with semantic tokens.
 
-    The class token takes part in the base layers and is among the keys of the STGM; behind it both
+    The class token takes part in the base layers and is among the keys of the STGM; after it both
     heads read the semantic tokens, the first their mean, as the FLOPs of Table 10 have it. With
-    ``global_pool="token"`` the class token goes on in front of them.
+    ``global_pool="token"`` the class token is kept in front of them.
     """
 
     def __init__(

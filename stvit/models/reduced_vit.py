@@ -148,7 +148,7 @@ class ReducedTokens:
         return nn.Sequential(*(b.to_block() if isinstance(b, HostBlock) else b for b in blocks))
 
     def adapt_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """DynamicViT's checkpoints keep the predictors apart; here each is in the layer that it precedes."""
+        """DynamicViT's checkpoints list the predictors separately; here each belongs to the layer that it precedes."""
         hosts = [i for i, block in enumerate(self.blocks) if isinstance(block, HostBlock)]
         names = {f"score_predictor.{s}.": f"blocks.{i}.reduction." for s, i in enumerate(hosts)}
         adapted = {}
@@ -252,7 +252,7 @@ def split_choices(method: str, kwargs: dict) -> tuple[dict, dict]:
 
 
 class Place(NamedTuple):
-    """Where a reduction stands; those that ask for one of these by name are told."""
+    """Where a reduction stands: given to the methods whose constructors have a parameter of one of these names."""
 
     stage: int  # which of the model's reductions it is, from 0
     layer: int  # its layer, from 1

@@ -20,7 +20,7 @@ SWIN_SIZES = {
     "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)),
     "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)),
 }
-STAGES = (0, 1, 2, 3)  # a Swin hands out the maps of its stages; a ViT those of its last layers
+STAGES = (0, 1, 2, 3)  # features_only gives the maps of a Swin's stages, or of a ViT's last layers
 default_cfgs: dict = {}  # by name; timm reads this one, since the entry points below are of this module
 
 

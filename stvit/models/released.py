@@ -1,4 +1,4 @@
-"""What only the STViT-R authors' released program does, apart from the paper's path.
+"""What only the STViT-R authors' released program does, kept out of the paper's path.
 
 The released weights were trained with it, and the printed FLOPs count some of it, so that it is kept to the
 letter, mistakes included: G added to the semantic tokens themselves, a first STGM layer without a residual,

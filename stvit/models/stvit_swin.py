@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stvit.layers.window_centers import GridCenters
 from stvit.layers.window_options import OPTIONS, ReleasedOptions, create_options
-from stvit.layers.window_semantic import GridCenters, RelativePosition
+from stvit.layers.window_semantic import RelativePosition
 from stvit.models.dumbbell import Dumbbell, DumbbellStage, SemanticStage
 from stvit.models.registry import STAGES, SWIN_SIZES, register, swin_cfg
 from stvit.models.released import RELEASED, ReleasedStage
@@ -105,7 +106,7 @@ class STViTRSwin(SemanticSwin):
         One unit such as (6, 2, 9, 1) is Table 9's recovery without dumbbell units
     mask_padding: padding takes no part in window attention
     always_shift: shift windows even where one covers the map
-    output_norms: a norm behind each stage for ``features_only`` and ``forward_intermediates``
+    output_norms: a norm after each stage for ``features_only`` and ``forward_intermediates``
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class STViTRSwin(SemanticSwin):
     def forward_intermediates(
         self, x: Tensor, indices=None, *args, intermediates_only: bool = False, **kwargs
     ):
-        """As timm's: the map behind each chosen stage, (B, C, H, W), normalised with ``output_norms``."""
+        """As timm's: the map after each chosen stage, (B, C, H, W), normalised with ``output_norms``."""
         last, maps = super().forward_intermediates(x, indices, *args, **kwargs)
         if self.output_norms:
             stages = [self._stage_of(m) for m in maps]

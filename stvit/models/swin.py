@@ -1,7 +1,7 @@
 """The trunk that STViT-Swin and STViT-R-Swin share: timm's Swin with blocks for maps of any size.
 
-timm's shifted block rolls the map first and pads it then, so that at sizes which the window does not
-divide the windows leak around the border. Here a map is padded first, and what is padding is masked.
+timm's shifted block rolls the map first and then pads it, so that at sizes which the window does not divide
+opposite borders attend to each other. Here a map is padded first, and padding is masked.
 Modules extend timm's and keep its parameter names.
 """
 
@@ -28,7 +28,7 @@ class WindowAttention(TimmWindowAttention):
     @classmethod
     def from_timm(cls, attention: TimmWindowAttention) -> WindowAttention:
         self = recast(attention, cls)
-        self.fused_attn = use_fused_attn()  # timm's own says no unless it is told to experiment
+        self.fused_attn = use_fused_attn()  # timm's Swin leaves fused attention off by default
         return self
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -36,7 +36,9 @@ class WindowAttention(TimmWindowAttention):
         q, k, v = self.project(x)  # (B·windows, heads, w², head_dim) each
         bias = self.bias(labels, x.shape[0], q.dtype)
         dropout = self.attn_drop.p if self.training else 0.0
-        fused = self.fused_attn and not torch.onnx.is_in_onnx_export()  # ONNX takes fused attention apart
+        fused = (
+            self.fused_attn and not torch.onnx.is_in_onnx_export()
+        )  # the older ONNX exporter needs it written out
         x = attend(q, k, v, self.scale, bias, dropout, fused)
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))  # (B·windows, w², C)
 
@@ -151,7 +153,7 @@ class ConvStem(nn.Module):
         bottom, right = padding(images.shape[2:], self.patch_size)
         if bottom or right:
             images = F.pad(images, (0, right, 0, bottom))
-        # channels last is how the tokens go on, and how a CPU convolves few channels faster
+        # channels last is the tokens' own layout, and a CPU convolves few channels faster in it
         x = self.proj(images.contiguous(memory_format=torch.channels_last))  # (B, C, H, W)
         return x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
 
@@ -181,7 +183,7 @@ class AnySizeSwin(SwinTransformer):
             )
 
     def forward_intermediates(self, x: Tensor, *args, output_fmt: str = "NCHW", **kwargs):
-        """As timm's: the map behind each chosen stage, (B, C, H, W)."""
+        """As timm's: the map after each chosen stage, (B, C, H, W)."""
         if output_fmt != "NCHW":
             raise ValueError(f"unknown output_fmt {output_fmt!r}; choose NCHW")
         return super().forward_intermediates(x, *args, output_fmt=output_fmt, **kwargs)

@@ -134,7 +134,7 @@ class FrameMerging(PatchMerging):
 class ClipEmbed(nn.Module):
     """Patches of some frames, rows and columns through one linear map, and a norm: (B, T', H', W', C).
 
-    A clip that the patches do not divide is padded with zeros behind, at the bottom and at the right.
+    A clip that the patches do not divide is padded with zeros at the end, at the bottom and at the right.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class VideoSwin(AnySizeSwin):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ):
-        """As timm's: the tokens behind each chosen stage, channels first: (B, C, T, H, W)."""
+        """As timm's: the tokens after each chosen stage, channels first: (B, C, T, H, W)."""
         if output_fmt != "NCHW":
             raise ValueError(f"unknown output_fmt {output_fmt!r}; choose NCHW")
         chosen, last = feature_take_indices(len(self.layers), indices)

@@ -38,7 +38,7 @@ class SemanticTokens:
     4. The remaining layers update the semantic tokens S alone.
 
     A class token (or registers) takes part in the base layers and is among the keys of the STGM;
-    behind it, it goes on in front of the semantic tokens if the head reads it, else it is dropped.
+    after the STGM it is kept in front of the semantic tokens if the head reads it, else it is dropped.
     Layers keep timm's names: new are only ``initial``, ``position`` and ``blocks.*.centers``.
     """
 
@@ -60,7 +60,7 @@ class SemanticTokens:
         pooling: initial cluster centers by one of ``stvit.layers.pooling.POOLINGS``
         initialization: spatial P, global centers G, both, or both with G on the keys too (learned)
         position: positional encoding of the semantic tokens
-        keep_prefix: class and register tokens go on behind the STGM (default: if the head reads them)
+        keep_prefix: class and register tokens are kept after the STGM (default: if the head reads them)
         """
         _choose("initialization", initialization, INITIALIZATIONS)
         _choose("position", position, POSITIONS)
@@ -105,7 +105,7 @@ class SemanticTokens:
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, channels, height, width) → (B, M, C), behind the final norm."""
+        """(B, channels, height, width) → (B, M, C), after the final norm."""
         return self.norm(self.forward_layers(x))
 
     def forward_layers(self, images: Tensor, trace: list[Tensor] | None = None) -> Tensor:
@@ -139,7 +139,7 @@ class SemanticTokens:
         return s
 
     def initial_centers(self, x: Tensor, grid: Grid) -> Tensor:
-        """P from the image tokens, behind the prefix tokens that are kept."""
+        """P from the image tokens, after the prefix tokens that are kept."""
         centers = in_groups(
             self.initial, x[:, self.num_prefix_tokens :], grid=grid, width=POOLING
         )  # (B, M, C)
@@ -170,7 +170,7 @@ class SemanticTokens:
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
     ):
-        """As timm's: the tokens behind the chosen layers, image tokens first and then semantic ones.
+        """As timm's: the tokens after the chosen layers, image tokens first and then semantic ones.
 
         In ``NCHW`` semantic tokens form a map of their own grid (4 × 4 for 16 tokens).
         """
@@ -212,7 +212,7 @@ class SemanticTokens:
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         if global_pool == "token" and not self.num_kept_prefix_tokens:
             raise ValueError(
-                "global_pool='token' needs a class token behind the STGM; build with keep_prefix=True"
+                "global_pool='token' needs a class token after the STGM; build with keep_prefix=True"
             )
         super().reset_classifier(num_classes, global_pool)
 

@@ -2,7 +2,7 @@
 
     Z = [z_cls; p_1 … p_m; t_1 … t_n]
 
-Attentive tokens go on, homogeneous pairs of them fused (P); the inattentive ones are clustered and
+Attentive tokens are kept, homogeneous pairs of them fused (P); the inattentive ones are clustered and
 each cluster becomes one token (T). Importance decides what stays, diversity what merges.
 """
 
@@ -39,7 +39,7 @@ class BAT(Reduction):
 
     keep_rate: N image tokens become ⌈keep_rate · N⌉ + 1, as the printed FLOPs have it
     clusters, pairs: their numbers, which the paper does not print; a fraction is one of the tokens
-        that go on, and short sequences get fewer. K is what is left, new tokens + pairs − clusters:
+        that are kept, and short sequences get fewer. K is what is left, new tokens + pairs − clusters:
         by default there is one pair less than clusters, and K = ⌈keep_rate · N⌉
     neighbors: density (Eq. 6) over that many nearest tokens, itself included; None: over all, as printed
     features: by what tokens are compared: themselves, as the text has it, or their keys averaged over

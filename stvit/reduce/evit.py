@@ -12,7 +12,7 @@ from stvit.reduce.reduction import Reduction, Seen, check_rate, kept_count
 
 
 class EViT(Reduction):
-    """The ⌈keep_rate · N⌉ most attentive tokens go on; the inattentive ones are fused into one.
+    """The ⌈keep_rate · N⌉ most attentive tokens are kept; the inattentive ones are fused into one.
 
     The fused token is the sum of the inattentive ones weighted with their class attention as it is,
     without normalisation, and takes part in later reductions like any other token.

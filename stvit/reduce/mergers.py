@@ -122,7 +122,7 @@ def runs(like: Tensor, clusters: int) -> Tensor:
 
 
 def positive(importance: Tensor) -> Tensor:
-    """Importance that is never 0, so that sets of tokens nobody looks at have a mean too."""
+    """Importance that is never 0, so that sets of tokens without any attention have a mean too."""
     return importance.clamp_min(torch.finfo(importance.dtype).tiny ** 0.5)
 
 

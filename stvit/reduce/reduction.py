@@ -1,10 +1,10 @@
 """The one interface of all reductions, and the layers that host them.
 
-A reduction is a module that plans which tokens go on:
+A reduction is a module that plans which tokens are kept, merged and dropped:
 
     plan = reduction.plan(x, seen)     x: image tokens (B, N, C); seen: what the attention knew
 
-It sees image tokens alone; class and register tokens travel in front of them and are never touched.
+It sees image tokens alone; class and register tokens stay in front of them and are never touched.
 ``ReducingBlock`` puts one between a layer's attention and its MLP, ``PruningBlock`` in front of the
 layer, ``ClosingBlock`` after it. All return the new tokens and the plan, and the trunk hands the plan's mass on.
 """
@@ -109,7 +109,7 @@ class Reduction(nn.Module):
         return (plan.merge(self.material(x)) if plan.parts else x), plan
 
     def key_bias(self, mass: Tensor, prefix: int) -> Tensor | None:
-        """What tokens of different mass add to the logits of the layers behind; nothing here."""
+        """What tokens of different mass add to the logits of later layers; None here."""
         return None
 
     def host(self, block: TimmBlock) -> HostBlock:
@@ -118,7 +118,7 @@ class Reduction(nn.Module):
 
 
 class ObservedAttention(Attention):
-    """Self-attention, fused as ever, that also hands out its queries, keys and values."""
+    """Self-attention, still fused, that also returns its queries, keys and values."""
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, k, v = self.project(x, None, None)  # (B, heads, N, head_dim) each

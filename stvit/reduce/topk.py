@@ -1,4 +1,4 @@
-"""Pruning: some tokens go on, the others are dropped. By class attention, or at random as a control."""
+"""Pruning: some tokens are kept, the others dropped. By class attention, or at random as a control."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stvit.reduce.reduction import Reduction, Seen, check_count, check_rate, kep
 
 
 class TopK(Reduction):
-    """The ⌈keep_rate · N⌉ tokens with the highest class attention go on, in descending order."""
+    """The ⌈keep_rate · N⌉ tokens with the highest class attention are kept, in descending order."""
 
     about: ClassVar[About] = About(
         paper="EViT's control",
@@ -39,7 +39,7 @@ class TopK(Reduction):
 
 
 class RandomTokens(TopK):
-    """As many tokens, whichever they are: fresh ones each time in training, else fixed by ``seed``.
+    """As many tokens, chosen at random: anew each time in training, else fixed by ``seed``.
 
     The fixed choice is one of places, the same for all images, so that a model in evaluation is a
     function of its input; repeat it over seeds.

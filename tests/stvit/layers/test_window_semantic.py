@@ -6,7 +6,8 @@ import pytest
 import torch
 from micro_swin import IMAGE, build, images
 
-from stvit.layers.window_semantic import GridPosition, RelativePosition, WindowInitialization, Windows
+from stvit.layers.window_centers import GridPosition, WindowInitialization
+from stvit.layers.window_semantic import RelativePosition, Windows
 from stvit.layers.windows import neighbourhoods, restore_table, window_table
 
 

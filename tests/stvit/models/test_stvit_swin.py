@@ -7,7 +7,7 @@ from micro_swin import MICRO, SMALL, build, images
 from timm.optim import create_optimizer_v2
 
 import stvit
-from stvit.layers.window_semantic import GridCenters
+from stvit.layers.window_centers import GridCenters
 
 SWIN_ROWS = [row for row in MICRO if row.startswith("swin")]
 R_ROWS = [row for row in MICRO if row not in SWIN_ROWS]
