@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import subprocess
@@ -11,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.commands import Parser, command
 from analysis.formats import dump
 from analysis.results import RESULTS, ROOT, versions
 
@@ -138,8 +138,9 @@ def _shown(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+@command("analysis")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    parser = Parser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(dest="action")
     runner = commands.add_parser("run", help="run what is out of date, then write results/index.html")
     runner.add_argument("names", nargs="*", metavar="NAME", help="these alone (default: all)")

@@ -9,10 +9,10 @@ the accuracies in the picture are the printed ones and no claim about this proje
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from analysis import formats, style
+from analysis.commands import Parser, at_least, command, new_folder, old_file
 from analysis.results import RESULTS, Report
 
 MODEL = "deit_small_patch16_224"
@@ -169,14 +169,15 @@ def report(frame, config: dict, out: Path | None = None) -> None:
         r.table("scores", frame, "Score of Eq. 4 by method and keep rate; sd over initialisations.")
 
 
+@command("analysis.diversity")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.diversity", description=__doc__)
+    parser = Parser(prog="python -m analysis.diversity", description=__doc__)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
     parser.add_argument("--rates", nargs="+", type=float, default=list(RATES), metavar="RATE")
-    parser.add_argument("--seeds", type=int, default=2, help="initialisations (default 2)")
-    parser.add_argument("--weights", type=Path, help="a DeiT-S checkpoint instead of untrained weights")
+    parser.add_argument("--seeds", type=at_least(1), default=2, help="initialisations (default 2)")
+    parser.add_argument("--weights", type=old_file, help="a DeiT-S checkpoint instead of untrained weights")
     parser.add_argument("--report", action="store_true", help="write results/diversity with its record")
-    parser.add_argument("--out", type=Path, help="folder for the report")
+    parser.add_argument("--out", type=new_folder, help="folder for the report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
     frame = compute(tuple(args.rates), tuple(args.methods), args.seeds, args.weights)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING
+
+from analysis.commands import new_file, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,24 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--json --csv --markdown --latex``, each with an optional file (``-`` or nothing: stdout)."""
     group = parser.add_argument_group("output (FILE '-' or none: standard output)")
     for fmt in FORMATS[1:]:
-        group.add_argument(f"--{fmt}", nargs="?", const="-", metavar="FILE", help=f"the table as {fmt}")
+        option = dict(nargs="?", const="-", metavar="FILE", type=new_file)
+        group.add_argument(f"--{fmt}", help=f"the table as {fmt}", **option)
 
 
 def emit(frame: pd.DataFrame, args: argparse.Namespace) -> bool:
     """Write the formats that were asked for; False if none was, so that a report can be printed."""
     asked = {fmt: getattr(args, fmt) for fmt in FORMATS[1:] if getattr(args, fmt, None)}
     for fmt, target in asked.items():
-        text = render(frame, fmt) + "\n"
-        if target == "-":
-            sys.stdout.write(text)
-        else:
-            with open(target, "w", encoding="utf-8") as file:
-                file.write(text)
+        write_text(render(frame, fmt) + "\n", target)
     return bool(asked)
 
 
 def dump(value, path) -> None:
     """JSON with sorted keys and a final newline, so that equal content is equal bytes."""
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+    write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", path)

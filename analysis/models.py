@@ -8,7 +8,8 @@ subject.label                             # says so where weights are untrained
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,18 @@ class Subject:
         embed = getattr(self.model, "patch_embed", None)
         size = getattr(embed, "img_size", None) or self.model.pretrained_cfg["input_size"][1:]
         return (size, size) if isinstance(size, int) else tuple(size)
+
+    def resized(self, size: tuple[int, int]) -> Subject:
+        """The same model for images of another size in pixels: its positions are resampled."""
+        if size == self.size:
+            return self
+        model = copy.deepcopy(self.model)
+        try:
+            model.set_input_size(img_size=size)
+        except (AttributeError, AssertionError, RuntimeError, ValueError) as reason:
+            words = str(reason).strip() or "its patches do not fit"
+            raise ValueError(f"{self.name} cannot be set to {size[0]} × {size[1]} pixels: {words}") from None
+        return replace(self, model=model)
 
 
 def available(shelf: Path = SHELF) -> list[str]:

@@ -7,12 +7,12 @@ less 1; the ratio of the two fastest runs stands beside it, and the multiply-add
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from pathlib import Path
 
 from analysis import formats
+from analysis.commands import Parser, at_least, command, new_folder
 from analysis.results import Report
 
 MODEL = "deit_small_patch16_224"
@@ -158,15 +158,16 @@ def report(frame, config: dict, out: Path | None = None) -> None:
         r.table("overhead", frame, "Forward time with and without the work of the reductions.", digits=3)
 
 
+@command("analysis.overhead")
 def main(argv: list[str] | None = None) -> int:
     from stvit.reduce import METHODS
 
-    parser = argparse.ArgumentParser(prog="python -m analysis.overhead", description=__doc__)
+    parser = Parser(prog="python -m analysis.overhead", description=__doc__)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
     parser.add_argument("--model", default=MODEL, help=f"a plain ViT of timm (default {MODEL})")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--batch", type=at_least(1), default=64)
+    parser.add_argument("--threads", type=at_least(1), default=2)
+    parser.add_argument("--pairs", type=at_least(1), default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--clock",
@@ -175,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
         help="cpu: of this process alone, for a busy machine and one thread",
     )
     parser.add_argument("--report", action="store_true", help="write results/overhead with its record")
-    parser.add_argument("--out", type=Path, help="folder for the report")
+    parser.add_argument("--out", type=new_folder, help="folder for the report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
     frame = compute(args.methods, args.batch, args.threads, args.pairs, args.model, args.device, args.clock)

@@ -6,10 +6,10 @@ model: patches, the windows that semantic tokens are pooled from, and counted mu
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from analysis import style
+from analysis.commands import Parser, at_least, command
 from analysis.results import Report
 
 DENSE, SPARSE = "deit_small_patch16_224", "stvit_deit_small_patch16_224"
@@ -167,9 +167,10 @@ def report(out: Path | None = None) -> None:
         r.table("layers", wide, "Multiply-adds of each part, counted by fvcore with attention included.")
 
 
+@command("analysis.overview")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.overview", description=__doc__)
-    parser.add_argument("--tokens", type=int, default=16, help="semantic tokens (default 16)")
+    parser = Parser(prog="python -m analysis.overview", description=__doc__)
+    parser.add_argument("--tokens", type=at_least(1), default=16, help="semantic tokens (default 16)")
     parser.add_argument("--report", action="store_true", help="write results/overview with its record")
     parser.add_argument(
         "--out", type=Path, help="folder for the report, or stem of the picture without --report"

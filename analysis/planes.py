@@ -7,11 +7,11 @@ other units, never one series with a printed one.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 from analysis import formats, style
+from analysis.commands import Parser, command, new_folder
 from analysis.results import RESULTS, Report
 
 PAPER, CELLS = RESULTS / "paper", RESULTS / "ablations" / "cells"
@@ -251,13 +251,14 @@ def report(out: Path | None = None) -> None:
         r.table("printed", points, "Every printed point, with what contradicts it.")
 
 
+@command("analysis.planes")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.planes", description=__doc__)
+    parser = Parser(prog="python -m analysis.planes", description=__doc__)
     parser.add_argument(
         "--ours", action="store_true", help="this project's points instead of the printed ones"
     )
     parser.add_argument("--report", action="store_true", help="write results/planes with its record")
-    parser.add_argument("--out", type=Path, help="folder for the report")
+    parser.add_argument("--out", type=new_folder, help="folder for the report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
     if args.report:

@@ -11,10 +11,10 @@ python -m analysis.ablations --report         count shipped checkpoints' accurac
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from analysis import formats
 from analysis.ablations.design import SEEDS, TABLES
+from analysis.commands import Parser, at_least, command, new_folder
 
 
 def list_grid(args: argparse.Namespace) -> int:
@@ -59,7 +59,7 @@ def chosen(args: argparse.Namespace):
     table = {table.name: table for table in TABLES}
     unknown = [name for name in names if name not in table]
     if unknown:
-        raise SystemExit(f"unknown table {unknown[0]!r}; choose from {', '.join(table)}")
+        raise ValueError(f"unknown table {unknown[0]!r}; choose from {', '.join(table)}")
     return [table[name] for name in names]
 
 
@@ -67,8 +67,9 @@ def seeds(args: argparse.Namespace) -> tuple[int, ...]:
     return tuple(range(args.seeds))
 
 
+@command("analysis.ablations")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis.ablations",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -77,15 +78,15 @@ def main(argv: list[str] | None = None) -> int:
         "--check", action="store_true", help="derived tables must equal those of results/ablations"
     )
     parser.add_argument("--report", action="store_true", help="write results/ablations with its record")
-    parser.add_argument("--out", type=Path, help="folder for the report")
+    parser.add_argument("--out", type=new_folder, help="folder for the report")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--table", nargs="+", metavar="NAME", help="these alone (default: all)")
-    common.add_argument("--seeds", type=int, default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
+    common.add_argument("--seeds", type=at_least(1), default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
     actions = parser.add_subparsers(dest="action")
     actions.add_parser("list", parents=[common], help="the grid and its progress").set_defaults(do=list_grid)
     for name in ("run", "resume"):
         runner = actions.add_parser(name, parents=[common], help="train what has no record yet")
-        runner.add_argument("--jobs", type=int, default=1, help="processes, of one thread each (1)")
+        runner.add_argument("--jobs", type=at_least(1), default=1, help="processes, of one thread each (1)")
         runner.add_argument("--backend", default="loky", help="joblib's backend: loky, dask, ray, … (loky)")
         runner.add_argument("--minutes", type=float, default=0, help="begin no cell after so many (0: all)")
         runner.set_defaults(do=run)

@@ -12,7 +12,8 @@ import argparse
 from pathlib import Path
 
 from analysis import formats, style
-from analysis.images import SAMPLES, ImageError, photo
+from analysis.commands import Parser, at_least, command, new_folder
+from analysis.images import SAMPLES, photo
 from analysis.results import RESULTS
 
 CHECKPOINT = "micro_stvit_16"
@@ -23,12 +24,15 @@ def pictures(args: argparse.Namespace) -> list[Path]:
     from analysis.models import open_model
 
     subject = open_model(args.checkpoint)
-    drawn = draw(subject, photo(args.image, tuple(args.size) if args.size else subject.size), args.head)
+    if args.size:
+        subject = subject.resized(tuple(args.size))
+    drawn = draw(subject, photo(args.image, subject.size), args.head)
     return [path for name, fig in drawn.items() for path in style.save(fig, args.out / name)]
 
 
+@command("analysis.attention_maps")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis.attention_maps",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -37,19 +41,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", default=CHECKPOINT, help=f"shipped name, path or timm model ({CHECKPOINT})"
     )
-    parser.add_argument("--head", type=int, help="one head, counted from 1 (default: the mean)")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="image size (the model's)")
-    parser.add_argument("--images", type=int, default=256, help="scenes that numbers are taken over (256)")
+    parser.add_argument("--head", type=at_least(1), help="one head, counted from 1 (default: the mean)")
+    parser.add_argument(
+        "--size", type=at_least(1), nargs=2, metavar=("H", "W"), help="image size (the model's)"
+    )
+    parser.add_argument(
+        "--images", type=at_least(1), default=256, help="scenes that numbers are taken over (256)"
+    )
     parser.add_argument("--report", action="store_true", help="write results/attention_maps with its record")
-    parser.add_argument("--out", type=Path, help="folder for pictures or report")
+    parser.add_argument("--out", type=new_folder, help="folder for pictures or report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
     if args.image and not args.report:
         args.out = args.out or Path("pictures")
-        try:
-            print(*pictures(args), sep="\n")
-        except (ImageError, ValueError) as reason:
-            parser.exit(1, f"{parser.prog}: {reason}\n")
+        print(*pictures(args), sep="\n")
         return 0
     from analysis.attention_maps import report
 

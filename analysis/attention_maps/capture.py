@@ -43,10 +43,13 @@ def capture(model: nn.Module, images: Tensor) -> Captured:
             f"{type(model).__name__} is neither a plain ViT nor an STViT; stvit.record gives its maps by layer, and "
             "python -m analysis.token_maps draws what becomes of its tokens"
         )
+    names = [f"blocks.{i}.attn" for i in range(len(model.blocks))]
     with torch.inference_mode(), stvit.record(model) as maps:
         model(images)
+    if not maps.keys() >= set(names):
+        raise ValueError(f"attention layers of {type(model).__name__} cannot be recorded")
     grid = tuple(model.patch_embed.dynamic_feat_size(images.shape[-2:]))
-    layers = [maps[f"blocks.{i}.attn"] for i in range(len(model.blocks))]
+    layers = [maps[name] for name in names]
     if not hasattr(model, "stgm"):
         return Captured(grid, None, model.num_prefix_tokens, layers, [], [], [], None)
     kept, count = model.num_kept_prefix_tokens, grid[0] * grid[1]

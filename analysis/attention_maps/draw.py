@@ -31,6 +31,11 @@ def draw(subject: Subject, photo: np.ndarray, head: int | None = None) -> dict[s
     if hasattr(subject.model, "layers"):
         from analysis.attention_maps import swin
 
+        if not any(hasattr(module, "assignment") for module in subject.model.modules()):
+            raise ValueError(
+                f"{subject.name} is a Swin without semantic tokens, whose windows are not drawn; sparsify it first "
+                "(stvit.sparsify(model)) or choose an STViT-Swin"
+            )
         found = swin.capture_windows(subject.model, normalised(photo, subject.model))
         return {"windows": swin.draw(found, photo, f"{subject.label}: attention in semantic windows")}
     maps = capture(subject.model, normalised(photo, subject.model))

@@ -19,6 +19,7 @@ from analysis.cluster_sim.experiments import NAMES, experiment, shown
 from analysis.cluster_sim.geometry import INITS
 from analysis.cluster_sim.options import Cell, Options
 from analysis.cluster_sim.runner import BACKENDS
+from analysis.commands import Parser, at_least, command, new_folder
 from analysis.results import ROOT
 
 CELLS = ROOT / ".cache" / "cluster_sim"
@@ -26,7 +27,7 @@ SETTING = ("d", "K", "n", "sigma", "theta", "gamma", "init", "lam")
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m analysis.cluster_sim",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,15 +53,17 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--lam", type=float, help="λ (default: the theorem's (log d + log K)/Δ)")
     run = p.add_argument_group("how to run")
     run.add_argument(
-        "--trials", type=int, help="updates a setting (default: as many as each experiment needs)"
+        "--trials", type=at_least(2), help="updates a setting (default: as many as each experiment needs)"
     )
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--seed", type=at_least(0), default=0)
     run.add_argument("--device", default="cpu", help="where tokens live when they are made: cpu, cuda, ...")
-    run.add_argument("--jobs", type=int, default=0, help="workers (default: one a core)")
+    run.add_argument("--jobs", type=at_least(1), default=0, help="workers (default: one a core)")
     run.add_argument(
         "--backend", default="threading", metavar="NAME", help=f"joblib's: {', '.join(BACKENDS)}"
     )
-    run.add_argument("--out", type=Path, metavar="DIR", help="tables, figures and finished cells go here")
+    run.add_argument(
+        "--out", type=new_folder, metavar="DIR", help="tables, figures and finished cells go here"
+    )
     run.add_argument("--no-progress", action="store_true", help="no progress bar on standard error")
     formats.add_arguments(p)
     return p
@@ -69,10 +72,6 @@ def parser() -> argparse.ArgumentParser:
 def options_from(args: argparse.Namespace) -> Options:
     if args.backend not in BACKENDS:
         raise ValueError(f"unknown backend {args.backend!r}; choose from {', '.join(BACKENDS)}")
-    if args.trials is not None and args.trials < 2:
-        raise ValueError(f"trials must be at least 2 for a standard error, got {args.trials}")
-    if args.seed < 0 or args.jobs < 0:
-        raise ValueError(f"seed and jobs must not be negative, got seed={args.seed}, jobs={args.jobs}")
     if args.device != "cpu":
         from analysis.cluster_sim.attention import resolve_device
 
@@ -157,6 +156,7 @@ def _command() -> str:
     return "python -m analysis.cluster_sim " + " ".join(sys.argv[1:])
 
 
+@command("analysis.cluster_sim")
 def main(argv: list[str] | None = None) -> int:
     p = parser()
     args = p.parse_args(argv)
@@ -167,8 +167,6 @@ def main(argv: list[str] | None = None) -> int:
             return run(args)
     except KeyboardInterrupt:
         p.exit(130, f"{p.prog}: stopped; with --full the same command goes on from here\n")
-    except ValueError as error:
-        p.exit(2, f"{p.prog}: {error}\n")
 
 
 if __name__ == "__main__":

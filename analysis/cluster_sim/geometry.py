@@ -125,8 +125,8 @@ def problem(
         raise ValueError(f"d must be positive, got {d}")
     if not (math.isfinite(sigma) and sigma > 0):
         raise ValueError(f"σ must be positive, got {sigma}")
-    if not math.isfinite(theta):
-        raise ValueError(f"θ must be finite, got {theta}")
+    if not 0 <= theta <= math.pi:
+        raise ValueError(f"θ must lie between 0° and 180°, got {math.degrees(theta):g}°")
     mu = centers(K, d, gamma)
     q = query(mu, theta, init, seed)
     Delta = gap(q, mu)

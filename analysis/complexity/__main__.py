@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
+from analysis.commands import Parser, at_least, command, new_file, write_text
 from analysis.complexity import TABLES, sweep, whatif
 from analysis.complexity.whatif import BadInput, Request
 from analysis.formats import FORMATS, add_arguments, emit
@@ -15,11 +16,6 @@ DESCRIPTION = """What token-sparsified transformers cost: every FLOPs figure of 
 form and counted; the appendix's formulas, corrected; the errata; and, with --model, the cost of any registered
 model. Numbers are multiply-adds, the papers' FLOPs."""
 PROGRAM = "python -m analysis.complexity"
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{PROGRAM}: {message}\n")
 
 
 def parser() -> Parser:
@@ -42,14 +38,16 @@ def parser() -> Parser:
     group.add_argument("--depth", type=int, metavar="LAYERS", help="transformer layers")
     group.add_argument("--stgm-at", type=int, metavar="LAYER", help="the first STGM layer, counted from 1")
     group.add_argument("--keep-rate", type=float, metavar="RATE", help="of EViT, BAT, DynamicViT")
-    group.add_argument("--batch", type=int, metavar="IMAGES", help="images in a batch (1)")
+    group.add_argument("--batch", type=at_least(1), metavar="IMAGES", help="images in a batch (1)")
     group.add_argument(
         "--sweep",
         nargs=2,
         metavar=("AXIS", "RANGE"),
         help=f"{', '.join(sweep.AXES)}; such as image-size 224:1024:32",
     )
-    group.add_argument("--out", metavar="FILE", help="where the sweep's figure goes (.png, .svg, .pdf)")
+    group.add_argument(
+        "--out", type=new_file, metavar="FILE", help="where the sweep's figure goes (.png, .svg, .pdf)"
+    )
     add_arguments(options)
     return options
 
@@ -72,6 +70,7 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+@command("analysis.complexity")
 def main(argv: list[str] | None = None) -> int:
     options = parser()
     args = options.parse_args(argv)
@@ -199,12 +198,7 @@ def emit_rows(rows: list[dict[str, Any]], args: argparse.Namespace) -> bool:
 
 
 def write_json(value: Any, target: str) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-    else:
-        with open(target, "w", encoding="utf-8") as file:
-            file.write(text)
+    write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", target)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ python -m analysis.dense --report                      results/dense from the re
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from analysis import formats
+from analysis.commands import Parser, at_least, command, new_folder
 
 TASKS = ("segmentation", "detection")
 
@@ -63,19 +63,20 @@ def step(args: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
+@command("analysis.dense")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis.dense",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--report", action="store_true", help="write results/dense with its record")
-    parser.add_argument("--out", type=Path, help="folder for the report")
+    parser.add_argument("--out", type=new_folder, help="folder for the report")
     actions = parser.add_subparsers(dest="action")
     actions.add_parser("list", help="the cells and their progress").set_defaults(do=list_cells)
     runner = actions.add_parser("run", help="train what has no record yet")
     runner.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS), help="these alone (both)")
-    runner.add_argument("--seeds", type=int, default=3, help="seeds a row (3)")
+    runner.add_argument("--seeds", type=at_least(1), default=3, help="seeds a row (3)")
     runner.add_argument("--minutes", type=float, default=0, help="begin no cell after so many (0: all)")
     runner.set_defaults(do=run)
     actions.add_parser("tabulate", help="tables and verdicts from the records").set_defaults(do=tabulate)
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     stepper = actions.add_parser("step", help="forward, loss and backward of a whole model on one image")
     stepper.add_argument("--task", choices=("segment", "detect"), default="segment")
     stepper.add_argument(
-        "--size", nargs=2, type=int, default=[512, 512], metavar=("H", "W"), help="(512 512)"
+        "--size", nargs=2, type=at_least(1), default=[512, 512], metavar=("H", "W"), help="(512 512)"
     )
     stepper.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     stepper.set_defaults(do=step)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 
+from analysis.commands import Parser, at_least, command
 from analysis.dense.cells import CACHE, SEEDS, SIDE, Cell, Study, run
 from analysis.dense.cells import plan as plan_study
 
@@ -55,13 +56,14 @@ def plan(seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
     return plan_study(study(), seeds)
 
 
+@command("analysis.dense.detection")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis.dense.detection",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
+    parser.add_argument("--seeds", type=at_least(1), default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
     parser.add_argument("--minutes", type=float, default=0, help="begin no training after so many (0: all)")
     args = parser.parse_args(argv)
     run(plan(tuple(range(args.seeds))), args.minutes)

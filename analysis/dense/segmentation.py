@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 
+from analysis.commands import Parser, at_least, command
 from analysis.dense.cells import CACHE, SEEDS, SIDE, Study, plan, run
 
 TRAINING = dict(
@@ -68,13 +69,14 @@ def by_size(right, instances, config) -> dict:
 STUDY = Study("segment", "miou", TRAINING, HEADS, test, test_images=2048)
 
 
+@command("analysis.dense.segmentation")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis.dense.segmentation",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
+    parser.add_argument("--seeds", type=at_least(1), default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
     parser.add_argument("--minutes", type=float, default=0, help="begin no training after so many (0: all)")
     args = parser.parse_args(argv)
     run(plan(STUDY, tuple(range(args.seeds))), args.minutes)

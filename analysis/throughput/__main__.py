@@ -6,10 +6,10 @@ import argparse
 import shlex
 import sys
 from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from analysis import formats
+from analysis.commands import Parser, command, new_folder
 from analysis.throughput import specs
 from analysis.throughput.suites import SUITES, Suite, find
 from analysis.throughput.turns import USUAL, Patience
@@ -42,11 +42,6 @@ EXAMPLES = f"""examples:
 
 suites:
 """
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{PROGRAM}: {message}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         "--report", action="store_true", help="write results/throughput; with --models, measure them for it"
     )
     kept.add_argument("--name", default="custom", help="the record's name, with --models … --report (custom)")
-    kept.add_argument("--out", type=Path, help="another folder than results/throughput")
+    kept.add_argument("--out", type=new_folder, help="another folder than results/throughput")
     formats.add_arguments(options)
     return options
 
@@ -169,6 +164,7 @@ def switches(args: argparse.Namespace) -> list[list[bool]]:
     return [[False, True][: 1 + asked] for asked in (args.grouped, args.optimize, args.compile)]
 
 
+@command("analysis.throughput")
 def main(argv: list[str] | None = None) -> int:
     options = parser()
     args = options.parse_args(argv)

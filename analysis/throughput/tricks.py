@@ -7,7 +7,6 @@ whole of what they could save at most, which says whether they are worth writing
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import formats
+from analysis.commands import Parser, at_least, command, new_folder
 from analysis.results import Report
 from analysis.throughput.turns import Patience, take_turns
 
@@ -164,17 +164,18 @@ def report(frame: pd.DataFrame, config: dict, out: Path | None = None) -> None:
         r.table("tricks", frame, "Models beside themselves, in turn, on this machine.", digits=1)
 
 
+@command("analysis.throughput.tricks")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.throughput.tricks", description=__doc__)
+    parser = Parser(prog="python -m analysis.throughput.tricks", description=__doc__)
     parser.add_argument("--model", help="one registered model (default: STViT-DeiT-S and STViT-R-Swin-S)")
-    parser.add_argument("--batch", type=int, default=8, help="its batch (8)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--batch", type=at_least(1), default=8, help="its batch (8)")
+    parser.add_argument("--threads", type=at_least(1), default=2)
+    parser.add_argument("--rounds", type=at_least(1), default=25)
     parser.add_argument(
         "--seconds", type=float, default=60, help="for each model, once there are five rounds (60)"
     )
     parser.add_argument("--report", action="store_true", help="write results/tricks with its record")
-    parser.add_argument("--out", type=Path, help="folder for the report")
+    parser.add_argument("--out", type=new_folder, help="folder for the report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
     work = ((args.model, args.batch),) if args.model else WORK

@@ -12,7 +12,8 @@ import argparse
 from pathlib import Path
 
 from analysis import formats, style
-from analysis.images import SAMPLES, ImageError, photo
+from analysis.commands import Parser, at_least, command, new_folder
+from analysis.images import SAMPLES, photo
 from analysis.results import RESULTS
 
 
@@ -37,17 +38,20 @@ def picture(args: argparse.Namespace) -> list[Path]:
     from analysis.models import Subject, open_model
 
     subject = open_model(args.checkpoint)
+    if args.size:
+        subject = subject.resized(tuple(args.size))
     if args.method:
         model = stvit.sparsify(subject.model, method=args.method).eval()
         subject = Subject(f"{subject.name} with {args.method}", model, subject.trained, subject.weights)
-    shown = photo(args.image, tuple(args.size) if args.size else subject.size)
+    shown = photo(args.image, subject.size)
     return style.save(draw(subject, shown), args.out / "token_map")
 
 
+@command("analysis.token_maps")
 def main(argv: list[str] | None = None) -> int:
     from stvit.reduce import METHODS
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis.token_maps",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,18 +61,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--method", choices=("stvit", *METHODS), help="sparsify the checkpoint with this first"
     )
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="image size (the model's)")
-    parser.add_argument("--images", type=int, default=256, help="scenes that numbers are taken over (256)")
+    parser.add_argument(
+        "--size", type=at_least(1), nargs=2, metavar=("H", "W"), help="image size (the model's)"
+    )
+    parser.add_argument(
+        "--images", type=at_least(1), default=256, help="scenes that numbers are taken over (256)"
+    )
     parser.add_argument("--report", action="store_true", help="write results/token_maps with its record")
-    parser.add_argument("--out", type=Path, help="folder for pictures or report")
+    parser.add_argument("--out", type=new_folder, help="folder for pictures or report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
     if args.image and not args.report:
         args.out = args.out or Path("pictures")
-        try:
-            print(*picture(args), sep="\n")
-        except (ImageError, ValueError) as reason:
-            parser.exit(1, f"{parser.prog}: {reason}\n")
+        print(*picture(args), sep="\n")
         return 0
     if args.report:
         from analysis.token_maps import report

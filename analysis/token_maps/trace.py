@@ -37,6 +37,11 @@ class Stage(NamedTuple):
 
 def follow(model: nn.Module, images: Tensor) -> list[Stage]:
     """A stage for each layer that reduces tokens; semantic tokens are assigned the patches they look at."""
+    if not any(hasattr(module, "assignment") for module in model.modules()):
+        raise ValueError(
+            f"{type(model).__name__} reduces no tokens, so there is nothing to follow; sparsify it first, such as "
+            'with stvit.sparsify(model, method="tome") or --method tome'
+        )
     with torch.inference_mode(), stvit.record(model, attention=False) as maps:
         model(images)
     found = {}

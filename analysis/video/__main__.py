@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from analysis import formats, style
+from analysis.commands import Parser, at_least, command, new_folder
 from analysis.results import RESULTS
 from analysis.video import cells, tables
 
@@ -41,19 +42,20 @@ def draw(args: argparse.Namespace) -> int:
     return 0
 
 
+@command("analysis.video")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis.video",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--report", action="store_true", help="write results/video with its record")
-    parser.add_argument("--out", type=Path, help="folder for the report")
+    parser.add_argument("--out", type=new_folder, help="folder for the report")
     formats.add_arguments(parser)
     actions = parser.add_subparsers(dest="action")
     runner = actions.add_parser("run", help="train what has no record yet")
     runner.add_argument(
-        "--seeds", type=int, default=len(cells.SEEDS), help=f"seeds a model ({len(cells.SEEDS)})"
+        "--seeds", type=at_least(1), default=len(cells.SEEDS), help=f"seeds a model ({len(cells.SEEDS)})"
     )
     runner.add_argument(
         "--models",
@@ -64,11 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     runner.set_defaults(do=run)
     drawer = actions.add_parser("draw", help="semantic tokens over the frames of a test clip")
-    drawer.add_argument("--clip", type=int, default=0, help="its number (0)")
+    drawer.add_argument("--clip", type=at_least(0), default=0, help="its number (0)")
     drawer.add_argument(
         "--checkpoint", default=cells.SEMANTIC, help=f"a checkpoint ({cells.SEMANTIC}, shipped)"
     )
-    drawer.add_argument("--out", type=Path, default=Path("pictures"), help="folder (pictures)")
+    drawer.add_argument("--out", type=new_folder, default=Path("pictures"), help="folder (pictures)")
     drawer.set_defaults(do=draw)
     args = parser.parse_args(argv)
     if args.action:
