@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.matching import cosine
 from stvit.reduce.plan import Mixed, Plan
 from stvit.reduce.reduction import Reduction, Seen, check_rate, staged_count
@@ -19,6 +22,14 @@ class ATC(Reduction):
     Near is 1 − cosine of the keys, averaged over heads; between clusters by ``linkage``. Tokens are weighted by
     how many patches they stand for, and with ``prop_attn`` they attract attention in proportion to it.
     """
+
+    about: ClassVar[About] = About(
+        paper="ATC, Haurum et al., ECCV 2024",
+        looks_at="keys, averaged over heads",
+        keeps="all tokens, as clusters",
+        origin="JoakimHaurum/ATC",
+        licence="MIT",
+    )
 
     def __init__(
         self,

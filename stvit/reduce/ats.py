@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.plan import Padded, Plan
 from stvit.reduce.reduction import Reduction, Seen, check_rate, staged_count
 
@@ -19,6 +20,13 @@ class ATS(Reduction):
        tokens. Points that meet in one token keep it once, so that each image keeps as many as it needs.
     """
 
+    about: ClassVar[About] = About(
+        paper="ATS, Fayyaz et al., ECCV 2022",
+        looks_at="class attention and the norms of values",
+        keeps="as many sampled tokens as each image needs",
+        origin="JoakimHaurum/TokenReduction, after lucidrains/vit-pytorch",
+        licence="MIT",
+    )
     needs_class_token: ClassVar[bool] = True
     beyond: ClassVar[float] = 2.0  # where padding stands in the running sum, which ends at 1
 
@@ -59,6 +67,13 @@ class SortedATS(ATS):
        and that they begin above the least significant token. Tokens that stay are in the order of significance.
     """
 
+    about: ClassVar[About] = About(
+        paper="ATS, Fayyaz et al., ECCV 2022",
+        looks_at="class attention and the norms of values",
+        keeps="as many sampled tokens as each image needs",
+        origin="adaptivetokensampling/ATS",
+        licence="Apache-2.0",
+    )
     identity: ClassVar[dict | None] = None
 
     def __init__(self, dim: int):
@@ -112,7 +127,7 @@ def sampled(picked: Tensor, count: int, dtype: torch.dtype) -> Plan:
     In graphs the width is what is possible, so that shapes are static; padding is masked either way.
     """
     kept = torch.zeros(picked.shape[0], count, dtype=torch.bool, device=picked.device)
-    kept = kept.scatter(1, picked, True)  # (B, N)
+    kept = kept.scatter(1, picked, torch.ones_like(picked, dtype=torch.bool))  # (B, N)
     number = torch.arange(count, device=picked.device)
     index = torch.where(kept, number, number + count).sort(dim=1).values % count
     width = min(picked.shape[1], count)

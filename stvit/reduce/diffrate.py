@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.plan import Absorbed, Plan, take
 from stvit.reduce.reduction import Reduction, Seen
 
@@ -58,6 +59,13 @@ class DiffRate(Reduction):
     3. Sizes, those of merged tokens times their similarity, draw attention in proportion.
     """
 
+    about: ClassVar[About] = About(
+        paper="DiffRate, Chen et al., ICCV 2023",
+        looks_at="class attention, then the tokens",
+        keeps="the most attentive tokens, the next ones merged into them",
+        origin="OpenGVLab/DiffRate",
+        licence="none given",
+    )
     needs_class_token: ClassVar[bool] = True
     identity: ClassVar[dict] = {"schedule": "dense"}
 
@@ -86,7 +94,7 @@ class DiffRate(Reduction):
         return tuple(range(1, depth + 1))
 
     def plan(self, x: Tensor, seen: Seen) -> Plan:
-        kept, stay = (min(max(1, round(left * seen.initial)), x.shape[1]) for left in self.left)
+        kept, stay = (min(max(1, int(left * seen.initial + 0.5)), x.shape[1]) for left in self.left)
         stay = min(stay, kept)
         if stay == x.shape[1]:
             return Plan(mass=seen.mass)

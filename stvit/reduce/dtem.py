@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stvit.reduce.about import About
 from stvit.reduce.plan import Mixed, Plan, take
 from stvit.reduce.reduction import Seen
 from stvit.reduce.tome import ToMe
@@ -18,6 +21,14 @@ class DTEM(ToMe):
     2. In training nothing leaves. The r merges are a relaxed top-r over pairs, which the metric can learn from: a
        token hands shares of itself to its ``partners`` nearest, and what it keeps is its mass in what follows.
     """
+
+    about: ClassVar[About] = About(
+        paper="DTEM, Lee and Hong, NeurIPS 2024",
+        looks_at="a learned embedding of the tokens",
+        keeps="all tokens, pairs of similar ones merged",
+        origin="movinghoon/DTEM",
+        licence="none given",
+    )
 
     def __init__(
         self,

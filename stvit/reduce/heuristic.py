@@ -9,6 +9,7 @@ import torch
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.plan import Kept, Plan
 from stvit.reduce.reduction import Grid, HostBlock, PruningBlock, Reduction, Seen, check_rate
 
@@ -22,6 +23,13 @@ class Shrinking(Reduction):
     leave, which is the same to those that stay and to the class token.
     """
 
+    about: ClassVar[About] = About(
+        paper="control, Haurum et al., 2023",
+        looks_at="places",
+        keeps="the middle of the image",
+        origin="JoakimHaurum/TokenReduction",
+        licence="MIT",
+    )
     identity: ClassVar[dict] = {"min_radius": float("inf")}
 
     def __init__(
@@ -69,6 +77,13 @@ class Shrinking(Reduction):
 class Middle(Shrinking):
     """About as many tokens as other methods keep, N₀ · keep_rateⁱ, from the middle out to a whole ring."""
 
+    about: ClassVar[About] = About(
+        paper="control, Haurum et al., 2023",
+        looks_at="places",
+        keeps="the middle of the image",
+        origin="JoakimHaurum/TokenReduction",
+        licence="MIT",
+    )
     identity: ClassVar[dict] = {"keep_rate": 1.0}
 
     def __init__(self, dim: int, keep_rate: float = 0.7, distance: str = "l1", stage: int = 0):

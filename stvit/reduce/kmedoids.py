@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.density import squared_distances
 from stvit.reduce.plan import Kept, Plan, take
 from stvit.reduce.reduction import ClosingBlock, HostBlock, Reduction, Seen, check_rate, staged_count
@@ -18,6 +21,14 @@ class KMedoids(Reduction):
     2. Three times, tokens go to their nearest medoid, and the member with the least weight · Σ distances takes
        over. As in the public program the sum goes over all tokens, so that attention speaks against a token.
     """
+
+    about: ClassVar[About] = About(
+        paper="Haurum et al., 2023, after Marin et al., 2021",
+        looks_at="attention of all tokens, and the tokens",
+        keeps="the medoids of clusters",
+        origin="JoakimHaurum/TokenReduction",
+        licence="MIT",
+    )
 
     def __init__(self, dim: int, keep_rate: float = 0.7, iterations: int = 3, stage: int = 0):
         super().__init__()

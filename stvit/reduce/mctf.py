@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stvit.fast.groups import in_groups
 from stvit.layers.attention import Attention, attention_weights
-from stvit.reduce.matching import cosine
+from stvit.reduce.about import About
 from stvit.reduce.plan import Absorbed, Plan, shares, take
 from stvit.reduce.reduction import HostBlock, ReducingBlock, Reduction, Seen, check_count
 from stvit.reduce.tome import bipartite_matching
@@ -27,6 +27,13 @@ class MCTF(Reduction):
     3. One step ahead: a layer fuses by its own attention, before the values, and uses the fused map of attention.
     """
 
+    about: ClassVar[About] = About(
+        paper="MCTF, Lee et al., CVPR 2024",
+        looks_at="the tokens, attention of all tokens, and sizes",
+        keeps="all tokens, pairs of similar, unimportant, small ones fused",
+        origin="mlvlab/MCTF",
+        licence="MIT",
+    )
     identity: ClassVar[dict] = {"r": 0}
     fewest: ClassVar[int] = 10  # tokens that stay, the class token among them
 
@@ -65,9 +72,10 @@ class MCTF(Reduction):
 
     def score(self, x: Tensor, attention: Tensor, size: Tensor) -> Tensor:
         """((cos + 1) / 2) · (a_i a_j)^(−1/τ_info) · (s_i s_j)^(−1/τ_size), the class token's set first."""
-        alike = (cosine(x) + 1) / 2
+        z = F.normalize(x, dim=2)
+        alike = (z[:, 1::2] @ z[:, ::2].transpose(1, 2) + 1) / 2  # (B, ⌊N/2⌋, ⌈N/2⌉)
         light = attention.pow(-1 / self.tau_info) * size.pow(-1 / self.tau_size)  # (B, N)
-        return alike[:, 1::2, ::2] * light[:, 1::2, None] * light[:, None, ::2]
+        return alike * light[:, 1::2, None] * light[:, None, ::2]
 
     def key_bias(self, mass: Tensor, prefix: int) -> Tensor | None:
         return F.pad(mass.log(), (prefix, 0))[:, None, None]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from stvit.reduce.about import About
 from stvit.reduce.learned import LearnedTokens
 
 
@@ -13,6 +16,14 @@ class PatchMerger(LearnedTokens):
 
     W = softmax(Q · LN(X)ᵀ) over the tokens, without scaling; Y = W · LN(X). There is no residual.
     """
+
+    about: ClassVar[About] = About(
+        paper="PatchMerger, Renggli et al., 2022",
+        looks_at="the tokens, normalised",
+        keeps="learned mixtures of all tokens",
+        origin="JoakimHaurum/TokenReduction, after lucidrains/vit-pytorch",
+        licence="MIT",
+    )
 
     def __init__(self, dim: int, keep_rate: float = 0.7, stage: int = 0, tokens: int = 196):
         super().__init__(dim, keep_rate, stage, tokens)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.matching import cosine
 from stvit.reduce.plan import Absorbed, Kept, Plan, shares
 from stvit.reduce.reduction import Reduction, Seen, check_rate
@@ -23,6 +24,13 @@ class PiToMe(Reduction):
     3. The first set's best edges merge (in the second half: all of them), weighted by size; attention is not.
     """
 
+    about: ClassVar[About] = About(
+        paper="PiToMe, Tran et al., NeurIPS 2024",
+        looks_at="keys, averaged over heads",
+        keeps="all tokens, those with many like them merged",
+        origin="the paper; its program was run and not read",
+        licence="CC BY-NC 4.0",
+    )
     margin: ClassVar[float] = 0.75
 
     def __init__(self, dim: int, keep_rate: float = 0.9125, layer: int = 1, depth: int = 12):

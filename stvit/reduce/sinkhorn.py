@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stvit.reduce.about import About
 from stvit.reduce.learned import LearnedTokens
 
 
@@ -15,6 +18,14 @@ class Sinkhorn(LearnedTokens):
     Cosines over ``epsilon`` are the logits; ``iterations`` times, rows (centers) and then columns (tokens) are
     normalised. A new token is the weighted sum, not the mean: a token's weights sum to 1, a center's to N / M.
     """
+
+    about: ClassVar[About] = About(
+        paper="Haurum et al., 2022 and 2023",
+        looks_at="the directions of the tokens",
+        keeps="learned mixtures of all tokens",
+        origin="JoakimHaurum/TokenReduction",
+        licence="MIT",
+    )
 
     def __init__(
         self,

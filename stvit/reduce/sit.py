@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from stvit.reduce.about import About
 from stvit.reduce.learned import LearnedTokens
 
 
@@ -13,6 +16,14 @@ class SiT(LearnedTokens):
 
     W = softmax(s · MLP(X)) over the tokens, with a hidden layer of C / 2 and a learned scale s; Y = W · X.
     """
+
+    about: ClassVar[About] = About(
+        paper="SiT, Zong et al., ECCV 2022",
+        looks_at="the tokens",
+        keeps="learned mixtures of all tokens",
+        origin="JoakimHaurum/TokenReduction, after Sense-X/SiT",
+        licence="MIT",
+    )
 
     def __init__(self, dim: int, keep_rate: float = 0.7, stage: int = 0, tokens: int = 196):
         super().__init__(dim, keep_rate, stage, tokens)

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.plan import Absorbed, Kept, Plan, shares
 from stvit.reduce.reduction import Reduction, Seen, check_count
 from stvit.reduce.tome import alternating_pairs
@@ -38,6 +39,13 @@ class ToFu(Reduction):
     2. From then on pairs become their mean, made as long as the longer of them.
     """
 
+    about: ClassVar[About] = About(
+        paper="ToFu, Kim et al., WACV 2024",
+        looks_at="keys, averaged over heads",
+        keeps="unlike tokens at first, then all, similar ones fused",
+        origin="Westlake-AI/OpenToMe",
+        licence="Apache-2.0",
+    )
     identity: ClassVar[dict] = {"r": 0}
 
     def __init__(self, dim: int, r: int = 13, layer: int = 1, depth: int = 12):
