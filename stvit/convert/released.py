@@ -16,9 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from stvit.checkpoints import CheckpointError, fill, read_state_dict
+from stvit.convert.rivals import is_rival, load_rival
 
 # Classes of configuration objects in such files. They are not imported: their content becomes a dictionary.
-CONFIGURATIONS = ("yacs.config.CfgNode", "mmcv.utils.config.ConfigDict", "addict.addict.Dict")
+CONFIGURATIONS = (
+    "yacs.config.CfgNode",
+    "mmcv.utils.config.ConfigDict",
+    "addict.addict.Dict",
+    "argparse.Namespace",
+)
 
 RENAMED = (
     (r"^patch_embed\.proj\.0\.c\.", "patch_embed.proj.0.conv."),
@@ -38,9 +44,12 @@ def load_released(path: str | Path, **options: object) -> nn.Module:
     A classifier returns logits, a detector's backbone four maps at strides 4, 8, 16 and 32. ``options``
     change the model as in ``timm.create_model``. A detector's backbone masks padding as it should by
     default; ``border="released"`` masks it as the authors' program does, to reproduce its outputs.
+    Rivals' checkpoints are read, too: see ``stvit.convert.rivals``.
     Raises CheckpointError where the file is not one of these checkpoints.
     """
     state_dict = strip(read_tensors(path))
+    if is_rival(state_dict):
+        return load_rival(state_dict, str(path), **options)
     try:
         name, found = describe(state_dict)
     except (IndexError, KeyError, ValueError) as error:
