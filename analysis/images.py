@@ -5,7 +5,7 @@
     photo("scene:7", 48)          scene 7 of the test split
     normalised(photos, model)     (B, 3, H, W), as the model was trained to read them
 
-Names are those of SAMPLES; anything else is a path to a file that Pillow reads.
+Names are those of SAMPLES (see ``photographs.py``); anything else is a path to a file that Pillow reads.
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.photographs import FILES, find
+
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
 Size = tuple[int, int]
-SKLEARN, MATPLOTLIB, SKIMAGE = (
-    ("china", "flower"),
-    ("grace_hopper",),
-    ("astronaut", "chelsea", "coffee", "rocket"),
-)
-SAMPLES = (*SKLEARN, *MATPLOTLIB, *SKIMAGE, "scene")
+SAMPLES = (*FILES, "scene")
 
 
 class ImageError(ValueError):
@@ -73,38 +70,36 @@ def normalised(photos: np.ndarray | torch.Tensor, model: torch.nn.Module) -> tor
 
 
 def _open(name: str) -> Image:
-    if name in SKLEARN:
-        from PIL import Image
-        from sklearn.datasets import load_sample_image
-
-        return Image.fromarray(load_sample_image(f"{name}.jpg"))
-    if name in MATPLOTLIB:
-        from matplotlib import cbook
-
-        return _read(cbook.get_sample_data(f"{name}.jpg", asfileobj=False), name)
-    if name in SKIMAGE and not Path(name).exists():
-        return _skimage(name)
-    if not Path(name).exists():
+    if Path(name).exists():
+        return _read(name, name)
+    if name not in FILES:
         raise ImageError(f"no image {name!r}: neither a file nor one of {', '.join(SAMPLES)}")
-    return _read(name, name)
+    photograph = find(name)
+    if photograph is None:
+        package = FILES[name][0].split("/")[0].replace("skimage", "scikit-image")
+        raise ImageError(f"{name!r} ships with {package}: pip install {package}")
+    return _read(photograph.path, name)
 
 
-def _skimage(name: str) -> Image:
-    from PIL import Image
-
-    try:
-        from skimage import data
-    except ImportError:
-        raise ImageError(f"{name!r} ships with scikit-image: pip install scikit-image") from None
-    return Image.fromarray(getattr(data, name)()).convert("RGB")
+def read_photograph(path: Path, side: int) -> Image:
+    """A photograph as RGB, scaled down until its shorter side has ``side`` pixels if it has more."""
+    image = _read(path, str(path), side)
+    factor = side / min(image.size)
+    size = tuple(max(1, round(length * factor)) for length in image.size)
+    return image.resize(size, resample=3, reducing_gap=3) if factor < 1 else image
 
 
-def _read(path: str | Path, name: str) -> Image:
-    """Any mode as RGB: transparency on white, 16 bits scaled to 8, the camera's rotation applied."""
+def _read(path: str | Path, name: str, least: int = 0) -> Image:
+    """Any mode as RGB: transparency on white, 16 bits scaled to 8, the camera's rotation applied.
+
+    least: pixels of the shorter side that are enough, which spares the work of decoding a large JPEG in full
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path) as file:
+            if least:
+                file.draft("RGB", (least, least))
             image = ImageOps.exif_transpose(file)
             image.load()
     except IsADirectoryError:
