@@ -3,12 +3,14 @@
 subject = open_model("micro_stvit_16")    # shipped in results/checkpoints, or its untrained stand-in
 subject = open_model("runs/my-model")     # a folder or file that stvit.load_checkpoint reads
 subject = open_model("stvit_deit_small_patch16_224")  # any timm model, untrained
+subject = open_pretrained("dinov2_small", 196)  # real weights, built for an image size
 subject.label                             # says so where weights are untrained
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from analysis.results import RESULTS
 if TYPE_CHECKING:
     from torch import nn
 
+REAL, REAL_SIZE = "dinov2_small", 196  # 14 × 14 tokens, as DeiT-S has
 SHELF = RESULTS / "checkpoints"
 TOKEN_HEAD = dict(class_token=True, global_pool="token")
 STAND_INS: dict[str, tuple[str, dict]] = {  # what has the shape of a checkpoint that is not there
@@ -43,6 +46,7 @@ class Subject:
     model: nn.Module
     trained: bool
     weights: Path | None = None
+    found: str = ""  # which pretrained weights these are, with a checksum
 
     @property
     def label(self) -> str:
@@ -66,6 +70,38 @@ class Subject:
             words = str(reason).strip() or "its patches do not fit"
             raise ValueError(f"{self.name} cannot be set to {size[0]} × {size[1]} pixels: {words}") from None
         return replace(self, model=model)
+
+
+def open_pretrained(name: str = REAL, size: int = REAL_SIZE) -> Subject:
+    """A model with real weights, built for images of ``size`` pixels: see ``stvit.pretrained`` for the names."""
+    import stvit
+    from stvit.pretrained import SHIPPED
+
+    model = stvit.pretrained(name, quiet=True, img_size=size)
+    if name in SHIPPED:
+        found = f"{SHIPPED[name].label}, sha256 {SHIPPED[name].sha256}"
+    else:
+        cfg = model.pretrained_cfg
+        found = f"timm's {cfg.get('architecture')}.{cfg.get('tag')}, tensors' sha256 {digest_of(model)}"
+    return Subject(name, model, trained=True, found=found)
+
+
+def real_or_none(size: int = REAL_SIZE) -> tuple[Subject | None, str]:
+    """The real model that figures start from; where its weights are not at hand None, and a line that says why."""
+    from stvit.pretrained import PretrainedError
+
+    try:
+        return open_pretrained(REAL, size), ""
+    except (PretrainedError, ImportError) as reason:
+        return None, str(reason)
+
+
+def digest_of(model: nn.Module) -> str:
+    """A checksum over all tensors of a model."""
+    state = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        state.update(name.encode() + value.contiguous().numpy().tobytes())
+    return state.hexdigest()
 
 
 def available(shelf: Path = SHELF) -> list[str]:

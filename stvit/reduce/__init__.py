@@ -13,6 +13,7 @@ from stvit.reduce.dtem import DTEM
 from stvit.reduce.dynamicvit import DynamicViT
 from stvit.reduce.evit import EViT
 from stvit.reduce.heuristic import Middle, Shrinking
+from stvit.reduce.kmeans import KMeans
 from stvit.reduce.kmedoids import KMedoids
 from stvit.reduce.mctf import MCTF
 from stvit.reduce.meanpool import MeanPool
@@ -49,6 +50,7 @@ METHODS: dict[str, type[Reduction]] = {
     "mctf": MCTF,
     "dtem": DTEM,
     "atc": ATC,
+    "kmeans": KMeans,
 }
 
 

@@ -1,0 +1,96 @@
+"""``python -m analysis.offtheshelf``: every reduction in a trained model, without training it again.
+
+python -m analysis.offtheshelf --model dinov2_small --crops 100 --methods bat evit topk
+python -m analysis.offtheshelf --model vit_small_patch16_224 --folder holiday --size 224
+python -m analysis.offtheshelf --report     results/offtheshelf, from the cells that are shipped
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from analysis import formats
+from analysis.offtheshelf.settings import RATES
+
+SHOWN = ("method", "setting", "tokens", "share", "times_as_fast", "cosine", "cosine_low", "cosine_high", "retrieved",
+         "correlation", "iou", "front")  # fmt: skip
+
+
+def measured(args: argparse.Namespace):
+    """Measure what is missing, in the order of the rates, so that a run that is stopped has something to show."""
+    import torch
+
+    import stvit
+    from analysis.crops import cut
+    from analysis.models import open_pretrained
+    from analysis.offtheshelf import cells, settings
+    from analysis.photographs import in_folder, installed, shipped
+
+    torch.set_num_threads(args.threads)
+    subject = open_pretrained(args.model, args.size)
+    head = stvit.saliency_head() if args.model == "dinov2_small" else None
+    photographs = in_folder(args.folder) if args.folder else installed() if args.debian else shipped()
+    crops = cut(photographs, args.crops, args.size, args.seed)
+    study = cells.begin(subject, head, crops, args.cells, args.seed, args.size)
+    plan, notes = settings.plan(subject.model, study.cost, args.methods, tuple(args.rates))
+    plan = sorted(plan, key=lambda one: args.rates.index(one.rate) if one.rate else len(args.rates))
+    for number, setting in enumerate(plan, 1):
+        print(f"[{number}/{len(plan)}] {setting.key}", file=sys.stderr, flush=True)
+        cells.run(study, setting)
+    print(*notes, sep="\n", file=sys.stderr)
+    wanted = {one.key for one in plan}
+    found = next(one for one in cells.studies(args.cells) if one["address"] == study.folder.name)
+    kept = [cell for cell in found["cells"] if key_of(cell) in wanted]
+    return {**found, "cells": kept}
+
+
+def key_of(cell: dict) -> str:
+    from analysis.offtheshelf.settings import Setting
+
+    return Setting(cell["row"], cell["method"], cell["rate"], cell["choices"]).key
+
+
+def main(argv: list[str] | None = None) -> int:
+    from analysis.offtheshelf import cells, tables
+
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.offtheshelf",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", default="dinov2_small", help="a name that stvit.pretrained knows")
+    parser.add_argument(
+        "--folder", type=Path, help="photographs of your own (default: those that packages ship)"
+    )
+    parser.add_argument("--debian", action="store_true", help="with the photographs of Debian's packages")
+    parser.add_argument("--size", type=int, default=126, help="pixels of a crop's side (126)")
+    parser.add_argument("--crops", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="default: all")
+    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES), metavar="RATE")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cells", type=Path, default=cells.OWN, help="folder that keeps what is measured")
+    parser.add_argument(
+        "--report", action="store_true", help="write results/offtheshelf from the shipped cells"
+    )
+    parser.add_argument("--out", type=Path, help="folder for the report")
+    formats.add_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.report:
+        from analysis.offtheshelf import report
+
+        frame = report.write(args.out)
+    else:
+        try:
+            frame = tables.table(measured(args))
+        except (ValueError, ImportError) as reason:
+            parser.exit(1, f"{parser.prog}: {reason}\n")
+    if not formats.emit(frame, args):
+        print(formats.render(frame[[name for name in SHOWN if name in frame]], digits=3))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

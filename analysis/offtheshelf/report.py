@@ -1,0 +1,94 @@
+"""``results/offtheshelf``: tables, verdicts and figures from the cells that are shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.offtheshelf import cells, claims, figures, tables
+from analysis.offtheshelf.claims import MARGIN
+from analysis.results import Report
+
+COMMAND = "python -m analysis.offtheshelf --report"
+COLUMNS = ["method", "keep_rate", "setting", "tokens", "gflops", "share", "times_as_fast", "cosine", "cosine_low",
+           "cosine_high", "retrieved", "patches", "correlation", "iou", "front", "untrained_parts"]  # fmt: skip
+
+
+def write(out: Path | None = None, folder: Path = cells.SHIPPED) -> pd.DataFrame:
+    """Every study in ``folder``, the largest first; returns the first one's table."""
+    found = sorted(cells.studies(folder), key=lambda study: -len(study["cells"]))
+    if not found:
+        raise ValueError(
+            f"no cells in {folder}: measure some with python -m analysis.offtheshelf --cells {folder}"
+        )
+    inputs = [folder / study["address"] / cells.STUDY for study in found]
+    config = {study["address"]: context(study) for study in found}
+    with Report("offtheshelf", "Off the shelf: reductions in a trained model", COMMAND, config, found[0]["seed"],
+                inputs, out) as r:  # fmt: skip
+        frames = [one_study(r, study, number) for number, study in enumerate(found)]
+    return frames[0]
+
+
+def context(study: dict) -> dict:
+    """What the record says: weights, checksum, photographs, machine."""
+    names = ("model", "weights", "size", "crops", "seed", "photographs", "hardware", "date", "versions")
+    return {name: study[name] for name in names} | {"dense": study["dense"], "cells": len(study["cells"])}
+
+
+def one_study(r: Report, study: dict, number: int) -> pd.DataFrame:
+    frame, judged = tables.table(study), claims.judge(study)
+    suffix = "" if number == 0 else f"_{study['address']}"
+    if number:
+        r.heading(f"{study['model']} at {study['size']} pixels")
+    r.prose(introduction(study, frame))
+    dense = "iou" in frame
+    r.figure(
+        f"pareto{suffix}",
+        figures.pareto(frame, dense),
+        "What is left of the dense model's output, against multiply-adds and against the time measured beside the "
+        "dense model in the same run. Bars are 95 % intervals from bootstrap over photographs, rings mark the "
+        "front, dashed lines methods whose own parts nothing has trained.",
+        alt="Points and lines of a dozen methods: similarity to the dense model against cost",
+    )
+    shown = [name for name in COLUMNS if name in frame]
+    r.table(f"table{suffix}", frame[shown], "Every method at every keep rate.", digits=3)
+    if len(judged):
+        r.heading("What the papers claim, without training")
+        r.prose(verdicts(judged, study))
+        r.prose("\n".join(f"- {line}" for line in claims.in_words(judged)))
+        r.table(f"claims{suffix}", judged, "Paired differences over photographs, and what follows.", digits=3)
+    if set(figures.FIGURE_1) <= set(frame.row):
+        r.figure(
+            f"bat_figure1{suffix}",
+            figures.figure_1(frame),
+            "BAT's Figure 1 on real weights, without training: importance, diversity, both.",
+            alt="Similarity to the dense model against keep rate for three ways to reduce tokens",
+        )
+    r.heading("Method by method")
+    r.prose("\n".join(f"- {line}" for line in tables.sentences(frame)))
+    return frame
+
+
+def introduction(study: dict, frame: pd.DataFrame) -> str:
+    groups = sorted({entry["source"].split(", in ")[-1] for entry in study["photographs"].values()})
+    return (
+        f"{len(study['cells'])} cells: {frame.row.nunique()} methods and controls put into **{study['weights']}** "
+        f"without any training, on {study['crops']} random crops of {study['size']} × {study['size']} pixels "
+        f"({study['dense']['tokens']} tokens) from {len(study['photographs'])} photographs ({', '.join(groups)}), none "
+        "of which anything was trained on. The dense model is the truth: the class feature is compared by its cosine "
+        "after the mean feature is subtracted, and by whether the dense feature nearest to it among all crops is its "
+        "own; image tokens and the saliency map that a trained head reads from them are compared after the tokens "
+        "were brought back to their places (a dropped one reads 0). Methods that merge r tokens in each layer, or "
+        "reduce once, are set to what top-k costs at the keep rate."
+    )
+
+
+def verdicts(judged: pd.DataFrame, study: dict) -> str:
+    counts = judged.verdict.value_counts()
+    said = ", ".join(f"{counts[name]} {name}" for name in counts.index)
+    return (
+        f"{len(judged)} comparisons: {said}. A claim holds if the whole interval of the paired difference lies above "
+        f"a margin of {MARGIN}, named beforehand; the intervals are as wide as {len(judged)} claims judged together "
+        "ask for (Bonferroni)."
+    )
