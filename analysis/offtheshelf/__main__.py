@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from analysis import formats
+from analysis.commands import Parser, at_least, command
 from analysis.offtheshelf.settings import RATES
 
 SHOWN = ("method", "setting", "tokens", "share", "times_as_fast", "cosine", "cosine_low", "cosine_high", "retrieved",
@@ -52,10 +53,11 @@ def key_of(cell: dict) -> str:
     return Setting(cell["row"], cell["method"], cell["rate"], cell["choices"]).key
 
 
+@command("analysis.offtheshelf")
 def main(argv: list[str] | None = None) -> int:
     from analysis.offtheshelf import cells, tables
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis.offtheshelf",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -65,12 +67,12 @@ def main(argv: list[str] | None = None) -> int:
         "--folder", type=Path, help="photographs of your own (default: those that packages ship)"
     )
     parser.add_argument("--debian", action="store_true", help="with the photographs of Debian's packages")
-    parser.add_argument("--size", type=int, default=126, help="pixels of a crop's side (126)")
-    parser.add_argument("--crops", type=int, default=400)
+    parser.add_argument("--size", type=at_least(14), default=126, help="pixels of a crop's side (126)")
+    parser.add_argument("--crops", type=at_least(2), default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="default: all")
     parser.add_argument("--rates", nargs="+", type=float, default=list(RATES), metavar="RATE")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=at_least(1), default=1)
     parser.add_argument("--cells", type=Path, default=cells.OWN, help="folder that keeps what is measured")
     parser.add_argument(
         "--report", action="store_true", help="write results/offtheshelf from the shipped cells"
@@ -83,10 +85,7 @@ def main(argv: list[str] | None = None) -> int:
 
         frame = report.write(args.out)
     else:
-        try:
-            frame = tables.table(measured(args))
-        except (ValueError, ImportError) as reason:
-            parser.exit(1, f"{parser.prog}: {reason}\n")
+        frame = tables.table(measured(args))
     if not formats.emit(frame, args):
         print(formats.render(frame[[name for name in SHOWN if name in frame]], digits=3))
     return 0

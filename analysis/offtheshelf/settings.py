@@ -103,7 +103,9 @@ def amount_of(method: str) -> str | None:
     return next((name for name in AMOUNTS if name in method_choices(method)), None)
 
 
-def amount(dense: nn.Module, method: str, rate: float, target: int, cost: Callable[[nn.Module], int]) -> dict:
+def amount(
+    dense: nn.Module, method: str, rate: float, target: int, cost: Callable[[nn.Module], int]
+) -> dict | None:
     """The amount at which ``method`` keeps ``rate`` of the tokens in three layers, or costs ``target``."""
     import stvit
 
@@ -113,10 +115,7 @@ def amount(dense: nn.Module, method: str, rate: float, target: int, cost: Callab
     if rate == 1 and method != STVIT:
         from stvit.reduce import METHODS
 
-        identity = METHODS[method].identity
-        if identity is None:
-            raise ValueError("it always reduces")
-        return dict(identity)
+        return METHODS[method].identity
     candidates = candidates_for(name, dense)
 
     def price(value) -> int:

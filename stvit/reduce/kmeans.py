@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor
 
+from stvit.reduce.about import About
 from stvit.reduce.density import k_means
 from stvit.reduce.plan import Mixed, Plan
-from stvit.reduce.reduction import Reduction, Seen, check_rate, kept_count
+from stvit.reduce.reduction import Reduction, Seen, check_count, check_rate, kept_count
 
 
 class KMeans(Reduction):
@@ -18,9 +21,17 @@ class KMeans(Reduction):
     the token that it started from, so that every image has as many.
     """
 
+    about: ClassVar[About] = About(
+        paper="control",
+        looks_at="the tokens",
+        keeps="means of clusters",
+        origin="ours",
+        licence="MIT",
+    )
+
     def __init__(self, dim: int, keep_rate: float = 0.7, iterations: int = 3):
         super().__init__()
-        self.keep_rate, self.iterations = check_rate(keep_rate), iterations
+        self.keep_rate, self.iterations = check_rate(keep_rate), check_count("iterations", iterations)
 
     def plan(self, x: Tensor, seen: Seen) -> Plan:
         count = x.shape[1]
