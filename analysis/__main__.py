@@ -15,7 +15,13 @@ from analysis.formats import dump
 from analysis.results import RESULTS, ROOT, versions
 
 STATE = ROOT / ".cache" / "reproduce.json"
-PICTURES = ("analysis/images.py", "analysis/models.py", "analysis/panels.py", "results/checkpoints", "stvit")
+PICTURES = (
+    "analysis/images.py",
+    "analysis/shared/models.py",
+    "analysis/panels.py",
+    "results/checkpoints",
+    "stvit",
+)
 FLOOR = ("analysis/results.py", "analysis/formats.py", "analysis/style.py")
 
 

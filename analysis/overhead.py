@@ -86,22 +86,11 @@ def time_pairs(first, second, images, pairs: int, clock: str = "wall") -> list[t
     return times
 
 
-def reduction_flops(model) -> float:
-    """Multiply-adds of all reductions on one image, by fvcore: class attention, matching and merging."""
-    import logging
-    import warnings
+def reduction_flops(model) -> int:
+    """Multiply-adds of all reductions on one image: class attention, matching and merging."""
+    from analysis.shared.counting import count
 
-    import torch
-
-    logging.getLogger("fvcore").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # fvcore traces with torch.jit
-        from fvcore.nn import FlopCountAnalysis
-
-        images = torch.zeros(1, model.in_chans, *model.patch_embed.img_size)
-        counter = FlopCountAnalysis(model, images)
-        counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        return sum(count for name, count in counter.by_module().items() if name.endswith(".reduction"))
+    return count(model, (1, model.in_chans, *model.patch_embed.img_size)).reductions()
 
 
 def compute(

@@ -19,38 +19,21 @@ def compute(tokens: int = 16):
     """A frame with the tokens and the counted multiply-adds of each layer, dense and sparse."""
     import pandas as pd
     import timm
-    import torch
 
     import stvit  # noqa: F401 (registers the models)
+    from analysis.shared.counting import count
 
     dense = timm.create_model(DENSE, class_token=False, global_pool="avg", fc_norm=False)
     sparse = timm.create_model(SPARSE, num_semantic_tokens=tokens)
-    images = torch.zeros(1, 3, 224, 224)
     layers = [(str(i + 1), [f"blocks.{i}"]) for i in range(len(sparse.blocks))]
     layers.insert(sparse.stgm.start, ("pooling", ["initial"]))
     parts = dict([("patches", ["patch_embed"]), *layers, ("head", ["norm", "head"])])
     rows = []
     for name, model in (("dense", dense), ("stvit", sparse)):
-        counts = layer_flops(model.eval(), images)
+        counts = count(model.eval(), (1, 3, 224, 224)).modules
         for part, modules in parts.items():
             rows.append(dict(model=name, part=part, flops=sum(counts.get(module, 0) for module in modules)))
     return pd.DataFrame(rows)
-
-
-def layer_flops(model, images) -> dict[str, int]:
-    """fvcore's count by module, attention included (it is counted as 0 while it is fused)."""
-    import warnings
-
-    for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # fvcore traces with torch.jit
-        from fvcore.nn import FlopCountAnalysis
-
-        counter = FlopCountAnalysis(model, images)
-        counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        return dict(counter.by_module())
 
 
 def plot(frame, tokens: int = 16):

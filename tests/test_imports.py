@@ -24,8 +24,17 @@ ROOMS = [
     ("stvit.dense",),
     ("stvit.train", "stvit.evaluate"),
     ("stvit",),  # the front door: public names, which no module of the house asks for
-    ("analysis.commands", "analysis.formats", "analysis.results", "analysis.style", "analysis.panels",
-     "analysis.photographs", "analysis.images", "analysis.crops", "analysis.bootstrap"),
+    (
+        "analysis.commands",
+        "analysis.formats",
+        "analysis.results",
+        "analysis.style",
+        "analysis.panels",
+        "analysis.photographs",
+        "analysis.images",
+        "analysis.crops",
+        "analysis.bootstrap",
+    ),
     ("analysis.shared",),
     ("analysis",),  # the analyses, one package or module each; none imports another
     ("analysis.__main__", "analysis.page"),

@@ -1,14 +1,14 @@
-"""One cell of the grid (``analysis.trained``): it is never trained twice, whichever tables it stands in."""
+"""One cell of the grid (``analysis.shared.cells``): it is never trained twice, whichever tables it stands in."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from analysis import trained
 from analysis.ablations.design import CHECK_IMAGES, PURITY_IMAGES, SEEDS, TABLES, TEST_IMAGES, TRAINING, Row
 from analysis.results import RESULTS, ROOT
-from analysis.trained import TrainedCell
+from analysis.shared import cells as trained
+from analysis.shared.cells import TrainedCell
 
 CELLS = RESULTS / "ablations" / "cells"
 CHECKPOINTS = RESULTS / "checkpoints"
@@ -98,7 +98,7 @@ def purity(model) -> dict | None:
 
 
 def multiply_adds(cell: Cell) -> int:
-    from analysis.complexity.counting import count
+    from analysis.shared.counting import count
     from stvit.training.build import build_model
 
     config = cell.config()

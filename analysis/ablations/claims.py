@@ -18,10 +18,9 @@ import pandas as pd
 
 from analysis.ablations.cells import CELLS
 from analysis.ablations.design import SEEDS, TABLES
-from analysis.ablations.tables import accuracies_of, paired, pooled_half_width, spread
-
-HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "cannot tell at this size", "not run"
-MARGIN, FEWEST = 0.5, 3
+from analysis.ablations.tables import accuracies_of
+from analysis.shared.statistics import paired, pooled_half_width
+from analysis.shared.verdicts import combine, described, judge
 
 
 @dataclass(frozen=True)
@@ -142,31 +141,6 @@ CLAIMS = (
 )
 
 
-def judge(relation: str, differences: list[float], half: float | None = None) -> str:
-    """One comparison from its paired differences; ``half`` the width of its interval, if not their own."""
-    if len(differences) < FEWEST:
-        return NOT_RUN
-    mean, _, own = spread(differences)
-    half = own if half is None else half
-    low, high = mean - half, mean + half
-    if relation == "above":
-        return HOLDS if low > 0 else FAILS if high < 0 else OPEN
-    if relation == "below":
-        return HOLDS if high < 0 else FAILS if low > 0 else OPEN
-    if relation == "not above":  # by more than the margin
-        return HOLDS if high < MARGIN else FAILS if low > 0 else OPEN
-    if relation == "not below":
-        return HOLDS if low > -MARGIN else FAILS if high < 0 else OPEN
-    raise ValueError(f"unknown relation {relation!r}")
-
-
-def combine(verdicts: list[str]) -> str:
-    for verdict in (FAILS, NOT_RUN, OPEN):
-        if verdict in verdicts:
-            return verdict
-    return HOLDS
-
-
 def verdicts(claims=CLAIMS, tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
     """Each conclusion, its verdicts, and the differences behind them."""
     found = {table.name: accuracies_of(table, seeds, folder) for table in tables}
@@ -190,14 +164,3 @@ def verdicts(claims=CLAIMS, tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.Data
             }
         )
     return pd.DataFrame(lines)
-
-
-def described(differences: list[float], pooled: float | None = None) -> str:
-    """Mean ± own interval, the pooled one behind a bar, and the number of seeds."""
-    if not differences:
-        return "not run"
-    mean, _, own = spread(differences)
-    interval = "" if own is None else f" ± {own:.2f}"
-    if len(differences) >= FEWEST and pooled is not None:
-        interval += f" | {pooled:.2f}"
-    return f"{mean:+.2f}{interval} ({len(differences)} {'seed' if len(differences) == 1 else 'seeds'})"

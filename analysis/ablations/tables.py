@@ -8,12 +8,11 @@ is a row without numbers.
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 
 from analysis.ablations.cells import CELLS, Cell, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
+from analysis.shared.statistics import average, paired, pooled_half_width, rounded, spread
 
 COLUMNS = (
     "row", "printed", "seeds", "top1", "sd", "difference", "half_width", "pooled", "small", "mflops", "cpu_seconds",
@@ -64,56 +63,6 @@ def accuracies_of(table: Table, seeds=SEEDS, folder=CELLS) -> dict[str, dict[int
 
 def small_top1(record: dict) -> float:
     return 100 * record["test"]["small"]["right"] / record["test"]["small"]["images"]
-
-
-def paired(own: dict[int, float], base: dict[int, float]) -> list[float]:
-    """Differences of the seeds that both have."""
-    return [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]
-
-
-def spread(values: list[float]) -> tuple[float | None, float | None, float | None]:
-    """Mean, standard deviation, half the width of the mean's 95 % interval."""
-    n = len(values)
-    if n < 2:
-        return (values[0] if values else None), None, None
-    from scipy.stats import t
-
-    mean = math.fsum(values) / n
-    sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    return mean, sd, float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
-
-
-def residual_spread(blocks: list[list[float]]) -> tuple[float, int]:
-    """σ and its degrees of freedom, of what rows and seeds leave unexplained: a row's values in order of seeds.
-
-    A value is row + seed + noise, noise of one σ in all rows: residuals have (R − 1)(S − 1) degrees of freedom.
-    """
-    R, S = len(blocks), len(blocks[0])
-    rows = [math.fsum(values) / S for values in blocks]
-    columns = [math.fsum(values) / R for values in zip(*blocks, strict=True)]
-    grand = math.fsum(rows) / R
-    residuals = (blocks[r][s] - rows[r] - columns[s] + grand for r in range(R) for s in range(S))
-    freedom = (R - 1) * (S - 1)
-    return math.sqrt(math.fsum(value**2 for value in residuals) / freedom), freedom
-
-
-def pooled_half_width(found: dict[str, dict[int, float]], seeds=SEEDS) -> float | None:
-    """Half the 95 % interval of a difference of two complete rows, their table's spread taken as one."""
-    blocks = [[values[seed] for seed in seeds] for values in found.values() if len(values) == len(seeds)]
-    if len(blocks) < 2 or len(seeds) < 2:
-        return None
-    from scipy.stats import t
-
-    sigma, freedom = residual_spread(blocks)
-    return float(t.ppf(0.975, freedom)) * sigma * math.sqrt(2 / len(seeds))
-
-
-def average(values: list[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
-
-
-def rounded(value: float | None, digits: int = 2) -> float | None:
-    return None if value is None else round(value, digits)
 
 
 def assignment_table(tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:

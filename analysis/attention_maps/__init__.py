@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.models import Subject
+    from analysis.shared.models import Subject
 
 IMAGES = 256
 

@@ -21,7 +21,7 @@ CHECKPOINT = "micro_stvit_16"
 
 def pictures(args: argparse.Namespace) -> list[Path]:
     from analysis.attention_maps.draw import draw
-    from analysis.models import open_model
+    from analysis.shared.models import open_model
 
     subject = open_model(args.checkpoint)
     if args.size:
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 0
     from analysis.attention_maps import semantic
-    from analysis.models import open_model
+    from analysis.shared.models import open_model
 
     frame = semantic(open_model(args.checkpoint), args.images)
     if not formats.emit(frame, args):

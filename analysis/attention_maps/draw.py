@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from analysis.attention_maps.capture import Captured
-    from analysis.models import Subject
+    from analysis.shared.models import Subject
 
 
 def heads(weights: Tensor, head: int | None) -> Tensor:

@@ -10,8 +10,8 @@ from analysis.attention_maps import figures, layers, look, measure, semantic, sw
 from analysis.attention_maps.capture import capture, class_attention, image_relevance
 from analysis.attention_maps.claims import BOTH, DENSE, FAMILY, GLOBAL, SPARSE, SWIN, claims
 from analysis.images import normalised, photo, scenes
-from analysis.models import Subject, available, open_model, weights_of
 from analysis.results import Report
+from analysis.shared.models import Subject, available, open_model, weights_of
 
 SHOWN = (0, 5, 9)  # scenes that are drawn
 

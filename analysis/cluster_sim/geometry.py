@@ -137,3 +137,8 @@ def problem(
         raise ValueError(f"λ must be positive, got {lam}")
     check_spread(lam, sigma, d)
     return Problem(mu, q, float(lam), float(sigma))
+
+
+def sigma_for(v: float, K: int, d: int, theta: float) -> float:
+    """σ with λ²σ²/d = v at the theorem's λ."""
+    return math.sqrt(v * d) / problem(K, d, theta, 1.0).lam

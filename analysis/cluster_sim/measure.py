@@ -99,3 +99,13 @@ def tokens_on_device(cell: Cell, device: str) -> dict:
         "tokens_measured": float(values.mean()),
         "tokens_standard_error": standard_error(values),
     }
+
+
+def interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's exact interval for a binomial proportion."""
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
+    high = 1.0 if successes == trials else float(beta.isf(tail, successes + 1, trials - successes))
+    return low, high

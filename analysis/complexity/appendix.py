@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from analysis.complexity.closed_global import stgm
-from analysis.complexity.formulas import Term, block
+from analysis.shared.flops.closed_global import stgm
+from analysis.shared.flops.formulas import Term, block
 
 DEIT_S = {"N": 196, "M": 16, "C": 384, "W": 196, "K": 196}
 SWIN_S = {"N": 196, "M": 9, "C": 384, "W": 49, "K": 109}  # stage 3; K = 10×10 neighbours and the 9 centers

@@ -10,7 +10,7 @@ import inspect
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from analysis.complexity.readings import FAMILIES, Reading, cells, readings, rounded
+from analysis.shared.flops.readings import FAMILIES, Reading, cells, readings, rounded
 
 
 class Rule(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from analysis.complexity import appendix
 from analysis.complexity.errata import Erratum
-from analysis.complexity.formulas import products, projections
+from analysis.shared.flops.formulas import products, projections
 
 
 class Formula(NamedTuple):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from analysis.complexity.closed_global import lvvit, stvit_deit, window_of
-from analysis.complexity.closed_local import SWIN, swin
-from analysis.complexity.closed_reduced import reduced_lvvit
-from analysis.complexity.closed_semantic import stvit_r_swin, without_units
 from analysis.complexity.errata import Erratum
-from analysis.complexity.readings import dense_deit
+from analysis.shared.flops.closed_global import lvvit, stvit_deit, window_of
+from analysis.shared.flops.closed_local import SWIN, swin
+from analysis.shared.flops.closed_reduced import reduced_lvvit
+from analysis.shared.flops.closed_semantic import stvit_r_swin, without_units
+from analysis.shared.flops.readings import dense_deit
 
 
 def errata() -> list[Erratum]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.complexity.counting import Count, count, create
-from analysis.complexity.readings import Build
 from analysis.complexity.whatif import KNOWN, BadInput, Request, unknown_model
+from analysis.shared.counting import Count, count, create
+from analysis.shared.flops.readings import Build
 
 OPTIONS = {"tokens": "num_semantic_tokens", "depth": "depth", "stgm_at": "stgm_at", "keep_rate": "keep_rate"}
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis import style
-from analysis.complexity import closed_global, closed_local, closed_semantic, sweep
-from analysis.complexity.closed_local import SWIN
-from analysis.complexity.formulas import KINDS, Cost
+from analysis.complexity import sweep
 from analysis.complexity.whatif import Request
+from analysis.shared.flops import closed_global, closed_local, closed_semantic
+from analysis.shared.flops.closed_local import SWIN
+from analysis.shared.flops.formulas import KINDS, Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

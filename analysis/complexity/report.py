@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.complexity import appendix, default_reading, errata, figures, frame, sweep, table
-from analysis.complexity.closed_global import stvit_deit
-from analysis.complexity.readings import CELLS
 from analysis.complexity.whatif import Request, crossover, layers
 from analysis.results import Report
+from analysis.shared.flops.closed_global import stvit_deit
+from analysis.shared.flops.readings import CELLS
 
 TITLE = "What token-sparsified transformers cost"
 COMMAND = "python -m analysis.complexity --report"
@@ -101,9 +101,9 @@ def _cells(report: Report, rows: list[dict[str, Any]]) -> None:
 def _attention(report: Report, count: bool) -> None:
     if not count:
         return
-    from analysis.complexity.counting import HANDLES, create
-    from analysis.complexity.counting import count as counted
-    from analysis.complexity.readings import IMAGE, Build
+    from analysis.shared.counting import HANDLES, create
+    from analysis.shared.counting import count as counted
+    from analysis.shared.flops.readings import IMAGE, Build
 
     model = create(Build(figures.MODEL))
     bare, full = counted(model, IMAGE, handles={}), counted(model, IMAGE, handles=HANDLES)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.complexity.formulas import Cost
 from analysis.complexity.whatif import BadInput, Request, closed_form, dense_of
+from analysis.shared.flops.formulas import Cost
 
 AXES = {
     "image-size": "image side (pixels)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from analysis.complexity.readings import Cell, Reading, cells, readings, rounded
+from analysis.shared.flops.readings import Cell, Reading, cells, readings, rounded
 
 FIELDS = (
     "paper",
@@ -43,7 +43,7 @@ def rows(count: bool = False) -> list[dict[str, Any]]:
 
 
 def _counter(known: dict[tuple[str, ...], Reading]):
-    from analysis.complexity.counting import Registry
+    from analysis.shared.counting import Registry
 
     return Registry(reading.build for reading in known.values() if reading.build is not None)
 

@@ -9,8 +9,8 @@ from typing import Any
 from tabulate import tabulate
 
 from analysis.complexity import appendix, default_reading, errata, table
-from analysis.complexity.formulas import Cost
 from analysis.complexity.whatif import Request, crossover, layers
+from analysis.shared.flops.formulas import Cost
 
 WIDTH = 110
 PAPERS = {

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from analysis.complexity import closed_global, closed_local, closed_reduced, closed_semantic
-from analysis.complexity.closed_global import squarest
-from analysis.complexity.formulas import Cost
+from analysis.shared.flops import closed_global, closed_local, closed_reduced, closed_semantic
+from analysis.shared.flops.closed_global import squarest
+from analysis.shared.flops.formulas import Cost
 
 Size = tuple[int, int]
 

@@ -1,4 +1,4 @@
-"""The cells of a dense task's study (``analysis.trained``): rows of backbones, seeds, shared heads."""
+"""The cells of a dense task's study (``analysis.shared.cells``): rows of backbones, seeds, shared heads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from analysis import trained
 from analysis.results import RESULTS, ROOT
-from analysis.trained import TrainedCell
+from analysis.shared import cells as trained
+from analysis.shared.cells import TrainedCell
 
 CELLS = RESULTS / "dense" / "cells"
 CHECKPOINTS = RESULTS / "dense" / "checkpoints"
@@ -108,7 +108,7 @@ def multiply_adds(row: Row) -> int:
     import timm
 
     import stvit  # noqa: F401 (registers the models)
-    from analysis.complexity.counting import count
+    from analysis.shared.counting import count
 
     model = timm.create_model(row.model, features_only=True, **row.args).eval().requires_grad_(False)
     return int(count(model, (1, 3, SIDE, SIDE)).total)

@@ -2,7 +2,7 @@
 
 A comparison is told from the 95 % interval of its paired differences over seeds: wholly on the claimed
 side, it holds; wholly on the other, it does not; else these cells cannot tell. "not below" allows half a
-point. See ``analysis.ablations.claims``, whose judgement this is.
+point. See ``analysis.shared.verdicts``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.ablations.claims import described, judge
-from analysis.ablations.tables import paired
 from analysis.dense.cells import CELLS, SEEDS
 from analysis.dense.tables import SECTIONS, results_of, scored, values
+from analysis.shared.statistics import paired
+from analysis.shared.verdicts import described, judge
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def segmenter(size: str, side: int = 512) -> int:
     """Multiply-adds of UperNet's head on maps of strides 4 to 32."""
     import torch
 
-    from analysis.complexity.counting import count
+    from analysis.shared.counting import count
     from stvit.extras import require
 
     upernet = require("transformers.models.upernet.modeling_upernet", "UperNet")

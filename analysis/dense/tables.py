@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.ablations.tables import average, paired, pooled_half_width, rounded, spread
 from analysis.dense import detection, segmentation
 from analysis.dense.cells import CELLS, SEEDS, record_of
 from analysis.results import RESULTS
+from analysis.shared.statistics import average, paired, pooled_half_width, rounded, spread
 
 PAPER = RESULTS / "paper"
 Score = Callable[[dict], "float | None"]

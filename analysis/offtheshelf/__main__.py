@@ -25,9 +25,9 @@ def measured(args: argparse.Namespace):
 
     import stvit
     from analysis.crops import cut
-    from analysis.models import open_pretrained
     from analysis.offtheshelf import cells, settings
     from analysis.photographs import in_folder, installed, shipped
+    from analysis.shared.models import open_pretrained
 
     torch.set_num_threads(args.threads)
     subject = open_pretrained(args.model, args.size)

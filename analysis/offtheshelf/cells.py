@@ -138,7 +138,7 @@ def multiply_adds(model, size: int) -> int:
     """For one image. Where the tracer does not follow a method's own code, torch's counter of matrix products."""
     import torch
 
-    from analysis.complexity.counting import count, torch_count
+    from analysis.shared.counting import count, torch_count
 
     try:
         return count(model, (1, 3, size, size)).total

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-    from analysis.complexity.counting import Count
+    from analysis.shared.counting import Count
 
 Size = tuple[int, ...]  # (height, width), or (frames, height, width)
 TORCHVISION = "torchvision."
@@ -92,8 +92,8 @@ def type_of(name: str) -> type[nn.Module]:
 
 def build(spec: str, size: Size, dense: bool = False) -> nn.Module:
     """The model in evaluation mode, with the weights that it starts with."""
-    from analysis.complexity.counting import create
-    from analysis.complexity.readings import Build
+    from analysis.shared.counting import create
+    from analysis.shared.flops.readings import Build
 
     name, options = resolve(spec, size, dense)
     return create(Build(name, options), device="cpu")
@@ -101,8 +101,8 @@ def build(spec: str, size: Size, dense: bool = False) -> nn.Module:
 
 def count(spec: str, size: Size, dense: bool = False) -> Count:
     """Its multiply-adds for one input, attention included, remembered while sources stay as they are."""
-    from analysis.complexity.counting import count_once
-    from analysis.complexity.readings import Build
+    from analysis.shared.counting import count_once
+    from analysis.shared.flops.readings import Build
 
     name, options = resolve(spec, size, dense)
     counted = count_once(Build(name, options, (1, 3, *size)))

@@ -35,7 +35,7 @@ def draw(subject, picture, label: str | None = None):
 
 def picture(args: argparse.Namespace) -> list[Path]:
     import stvit
-    from analysis.models import Subject, open_model
+    from analysis.shared.models import Subject, open_model
 
     subject = open_model(args.checkpoint)
     if args.size:

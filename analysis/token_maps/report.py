@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.images import normalised, scenes
-from analysis.models import Subject, open_model, weights_of
 from analysis.results import Report
+from analysis.shared.models import Subject, open_model, weights_of
 from analysis.token_maps import fates, figures, follow
 from analysis.token_maps.subjects import DENSE, FIGURE_2, methods, off_the_shelf
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.models import Subject, available, open_model
+from analysis.shared.models import Subject, available, open_model
 
 DENSE = "micro_deit_class_token"
 TRAINED = {"BAT": "micro_bat", "EViT": "micro_evit", "DynamicViT": "micro_dynamicvit", "ToMe": "micro_tome"}

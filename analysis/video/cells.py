@@ -1,4 +1,4 @@
-"""One cell (``analysis.trained``): a micro video model trained from one seed on moving scenes."""
+"""One cell (``analysis.shared.cells``): a micro video model trained from one seed on moving scenes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from analysis import trained
 from analysis.formats import dump
 from analysis.results import RESULTS, ROOT, digest
-from analysis.trained import TrainedCell
+from analysis.shared import cells as trained
+from analysis.shared.cells import TrainedCell
 
 CELLS, CHECKPOINTS = RESULTS / "video" / "cells", RESULTS / "video" / "checkpoints"
 SCRATCH, CACHE = ROOT / ".cache" / "video", ROOT / ".cache" / "clips"
@@ -132,7 +132,7 @@ def multiply_adds(name: str, shape: tuple[int, ...] | None = None) -> int:
     import torch
 
     import stvit  # noqa: F401  registers its models
-    from analysis.complexity.counting import count
+    from analysis.shared.counting import count
 
     with torch.device("meta"):
         model = timm.create_model(name).eval()

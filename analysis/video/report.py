@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.models import Subject, available, open_model
 from analysis.results import RESULTS, Report
+from analysis.shared.models import Subject, available, open_model
 from analysis.video import tables, tokens
 from analysis.video.cells import (
     CELLS,
@@ -123,8 +123,8 @@ def tested_again(folder: Path = CHECKPOINTS) -> pd.DataFrame:
 
 def by_length() -> pd.DataFrame:
     """FLOPs of the two sizes by the clip's frames: closed form."""
-    from analysis.complexity.closed_local import SWIN, swin
-    from analysis.complexity.closed_semantic import stvit_video_swin
+    from analysis.shared.flops.closed_local import SWIN, swin
+    from analysis.shared.flops.closed_semantic import stvit_video_swin
 
     lines = []
     for size, base in (("tiny", 2), ("small", 10)):
@@ -142,9 +142,9 @@ def by_length() -> pd.DataFrame:
 
 
 def introduction(frame: pd.DataFrame) -> str:
-    from analysis.complexity.closed_local import SWIN
-    from analysis.complexity.closed_semantic import stvit_video_swin
-    from analysis.complexity.readings import rounded
+    from analysis.shared.flops.closed_local import SWIN
+    from analysis.shared.flops.closed_semantic import stvit_video_swin
+    from analysis.shared.flops.readings import rounded
 
     agreed, saved = int(frame.at_the_printed_digit.sum()), frame.saved_percent.iloc[1::2]
     learned = rounded(stvit_video_swin(*SWIN["small"], 10, pooling="intra_inter").total, "120.5")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 
 from analysis import twins
 from analysis.results import RESULTS
+from analysis.shared.statistics import paired, spread
+from analysis.shared.verdicts import FEWEST
 from analysis.video.cells import CELLS, DENSE, EPOCHS, MODELS, SEEDS, Cell, record_of
 
 PRINTED = RESULTS / "paper" / "stvit_table6.csv"
@@ -16,7 +16,7 @@ SETTINGS = {"VideoSwin": "32x224x224", "STViT": "32x224x224, M=9"}
 
 def printed() -> pd.DataFrame:
     """Table 6: FLOPs printed and in closed form, and what else is printed there."""
-    from analysis.complexity.readings import readings, rounded
+    from analysis.shared.flops.readings import readings, rounded
 
     table = pd.read_csv(PRINTED, dtype={"gflops": str})
     known, lines = readings(), []
@@ -70,8 +70,10 @@ def compared(epochs: int, folder=CELLS) -> list[dict]:
         records = results_of(model, epochs, folder)
         own = {seed: record["test"]["top1"] for seed, record in records.items()}
         mean, sd, _ = spread(list(own.values()))
-        paired = [own[seed] - base[seed] for seed in own if seed in base] if model != DENSE else []
-        difference, _, half = spread(paired)
+        differences = paired(own, base) if model != DENSE else []
+        difference, _, half = spread(differences)
+        if len(differences) < FEWEST:  # an interval from two seeds says nothing
+            half = None
         flops = next((record["multiply_adds"] for record in records.values()), None)
         cost = cost or flops
         lines.append(
@@ -115,17 +117,3 @@ def by_motion(folder=CELLS) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(lines)
-
-
-def spread(values: list[float]) -> tuple[float | None, float | None, float | None]:
-    """Mean, standard deviation, and half the width of Student's 95 % interval, where there are enough values."""
-    if not values:
-        return None, None, None
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, None, None
-    from scipy.stats import t
-
-    sd = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    half = float(t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
-    return mean, sd, half if len(values) > 2 else None  # an interval from two seeds tells nothing

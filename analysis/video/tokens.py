@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis import style
 from analysis.panels import blank
-from analysis.token_maps.figures import colours, token_map
+from analysis.shared.token_maps import colours, token_map
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

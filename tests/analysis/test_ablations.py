@@ -14,6 +14,7 @@ from analysis.ablations.__main__ import main
 from analysis.ablations.cells import CELLS, Cell, plan, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
 from analysis.results import RESULTS, digest
+from analysis.shared import statistics, verdicts
 
 ROW, OTHER = Row("one", "micro_deit"), Row("two", "micro_stvit", dict(num_semantic_tokens=9))
 TABLE = Table("example", "An example", (ROW, OTHER))
@@ -170,20 +171,20 @@ def test_rows_with_few_seeds_say_so(tmp_path):
 @pytest.mark.parametrize(
     ("relation", "differences", "verdict"),
     [
-        ("above", [1.0, 1.1, 0.9], claims.HOLDS),
-        ("above", [-1.0, -1.1, -0.9], claims.FAILS),
-        ("above", [2.0, -1.0, 0.5], claims.OPEN),
-        ("above", [1.0, 1.1], claims.NOT_RUN),
-        ("below", [-1.0, -1.1, -0.9], claims.HOLDS),
-        ("not above", [0.1, 0.0, -0.1], claims.HOLDS),
-        ("not above", [1.0, 1.1, 0.9], claims.FAILS),
-        ("not below", [0.1, 0.0, -0.1], claims.HOLDS),
-        ("not below", [-1.0, -1.1, -0.9], claims.FAILS),
-        ("not below", [-3.0, 3.0, 0.0], claims.OPEN),
+        ("above", [1.0, 1.1, 0.9], verdicts.HOLDS),
+        ("above", [-1.0, -1.1, -0.9], verdicts.FAILS),
+        ("above", [2.0, -1.0, 0.5], verdicts.OPEN),
+        ("above", [1.0, 1.1], verdicts.NOT_RUN),
+        ("below", [-1.0, -1.1, -0.9], verdicts.HOLDS),
+        ("not above", [0.1, 0.0, -0.1], verdicts.HOLDS),
+        ("not above", [1.0, 1.1, 0.9], verdicts.FAILS),
+        ("not below", [0.1, 0.0, -0.1], verdicts.HOLDS),
+        ("not below", [-1.0, -1.1, -0.9], verdicts.FAILS),
+        ("not below", [-3.0, 3.0, 0.0], verdicts.OPEN),
     ],
 )
 def test_verdicts(relation, differences, verdict):
-    assert claims.judge(relation, differences) == verdict
+    assert verdicts.judge(relation, differences) == verdict
 
 
 def test_the_pooled_spread_is_that_of_a_fit_of_rows_and_seeds():
@@ -194,14 +195,14 @@ def test_the_pooled_spread_is_that_of_a_fit_of_rows_and_seeds():
     design_matrix = np.concatenate([np.eye(4)[rows], np.eye(3)[seeds]], axis=1)
     fit, _, rank, _ = np.linalg.lstsq(design_matrix, values.flatten(), rcond=None)
     left = values.flatten() - design_matrix @ fit
-    sigma, freedom = tables.residual_spread(values.tolist())
+    sigma, freedom = statistics.residual_spread(values.tolist())
     assert freedom == values.size - rank == 6
     assert sigma == pytest.approx(math.sqrt((left**2).sum() / freedom))
     found = {str(i): dict(enumerate(row)) for i, row in enumerate(values.tolist())}
     half = 2.4469 * sigma * math.sqrt(2 / 3)  # Student's t of 6 degrees of freedom
-    assert tables.pooled_half_width(found) == pytest.approx(half, rel=1e-4)
-    assert tables.pooled_half_width({**found, "begun": {0: 50.0}}) == pytest.approx(half, rel=1e-4)
-    assert tables.pooled_half_width({"0": found["0"]}) is None
+    assert statistics.pooled_half_width(found, SEEDS) == pytest.approx(half, rel=1e-4)
+    assert statistics.pooled_half_width({**found, "begun": {0: 50.0}}, SEEDS) == pytest.approx(half, rel=1e-4)
+    assert statistics.pooled_half_width({"0": found["0"]}, SEEDS) is None
 
 
 def test_advice_names_the_best_row_and_what_is_told_from_it(tmp_path, monkeypatch):
@@ -230,9 +231,9 @@ def test_advice_asks_about_tables_that_exist():
 
 
 def test_a_conclusion_is_as_good_as_its_weakest_part():
-    assert claims.combine([claims.HOLDS, claims.HOLDS]) == claims.HOLDS
-    assert claims.combine([claims.HOLDS, claims.OPEN]) == claims.OPEN
-    assert claims.combine([claims.OPEN, claims.NOT_RUN, claims.FAILS]) == claims.FAILS
+    assert verdicts.combine([verdicts.HOLDS, verdicts.HOLDS]) == verdicts.HOLDS
+    assert verdicts.combine([verdicts.HOLDS, verdicts.OPEN]) == verdicts.OPEN
+    assert verdicts.combine([verdicts.OPEN, verdicts.NOT_RUN, verdicts.FAILS]) == verdicts.FAILS
 
 
 def test_every_printed_table_is_judged():
@@ -244,7 +245,7 @@ def test_claims_speak_of_rows_that_exist():
     for claim in claims.CLAIMS:
         for one, relation, other in claim.comparisons:
             assert {one, other} <= rows[claim.table]
-            claims.judge(relation, [0.0, 0.0, 0.0])
+            verdicts.judge(relation, [0.0, 0.0, 0.0])
 
 
 def test_purity_of_known_clusterings():

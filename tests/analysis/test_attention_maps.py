@@ -13,7 +13,7 @@ from analysis.attention_maps import explorer, measure, report, swin
 from analysis.attention_maps.capture import capture, class_attention, image_relevance, rollout
 from analysis.attention_maps.draw import draw, heads
 from analysis.images import normalised, photo
-from analysis.models import open_model
+from analysis.shared.models import open_model
 
 torch.set_num_threads(1)
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from analysis import images
-from analysis.models import STAND_INS, available, open_model
+from analysis.shared.models import STAND_INS, available, open_model
 
 
 @pytest.mark.parametrize("name", ["china", "flower", "grace_hopper", "scene:3"])

@@ -5,7 +5,7 @@ import timm
 import torch
 
 import stvit  # noqa: F401 (registers the models)
-from analysis.complexity.counting import count
+from analysis.shared.counting import count
 
 SHAPE = (1, 3, 224, 224)
 

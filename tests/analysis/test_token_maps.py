@@ -11,7 +11,7 @@ import torch
 
 import stvit
 from analysis.images import normalised, photo
-from analysis.models import Subject, open_model
+from analysis.shared.models import Subject, open_model
 from analysis.token_maps import __main__ as command
 from analysis.token_maps import fates, figures, follow, measure, report
 from analysis.token_maps.subjects import DENSE, OFF_THE_SHELF, off_the_shelf

@@ -12,8 +12,8 @@ from analysis import twins
 from analysis.ablations import report
 from analysis.ablations.cells import Cell
 from analysis.ablations.design import TABLES, Row
-from analysis.complexity.counting import count
 from analysis.dense.cells import ROWS as DENSE_ROWS
+from analysis.shared.counting import count
 from analysis.video.cells import MODELS as VIDEO_MODELS
 from tests.helpers.fill_rule import fill_state
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 import stvit
-from analysis.complexity.closed_local import SWIN, swin
-from analysis.complexity.closed_semantic import stvit_video_swin
-from analysis.complexity.counting import count
+from analysis.shared.counting import count
+from analysis.shared.flops.closed_local import SWIN, swin
+from analysis.shared.flops.closed_semantic import stvit_video_swin
 from analysis.video import cells, report, tables, tokens
 
 SMALL = dict(embed_dim=8, depths=(1, 1, 4, 1), num_heads=(1, 1, 2, 2), base_depth=1)

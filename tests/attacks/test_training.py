@@ -185,7 +185,10 @@ MISMATCHED = {
         dict(train_china=""),
         "training has 1, .* 2 .*only in (validation|evaluation): china",
     ),
-    "another name": (dict(validation_china="zebra"), "only in .*training: china; only in (validation|evaluation): zebra"),
+    "another name": (
+        dict(validation_china="zebra"),
+        "only in .*training: china; only in (validation|evaluation): zebra",
+    ),
 }
 
 

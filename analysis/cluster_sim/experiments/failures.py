@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.cluster_sim.bounds import A_STAR, jump_exponent
-from analysis.cluster_sim.measure import measure
+from analysis.cluster_sim.geometry import sigma_for
+from analysis.cluster_sim.measure import interval, measure
 from analysis.cluster_sim.options import Cell, Options
 from analysis.cluster_sim.runner import run_cells
 
@@ -23,19 +24,7 @@ K, D, THETA = 4, 128, math.pi / 4
 RATIOS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 
 
-def interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's exact interval for a binomial proportion."""
-    from scipy.stats import beta
-
-    tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
-    high = 1.0 if successes == trials else float(beta.isf(tail, successes + 1, trials - successes))
-    return low, high
-
-
 def compute(options: Options) -> pd.DataFrame:
-    from analysis.cluster_sim.experiments.regimes import sigma_for
-
     sizes = options.pick((64, 256), (64, 256, 1024, 4096), (64, 256, 1024, 4096, 16384, 65536))
     work = options.pick(2e6, 3e7, 2e10)
     cells = [

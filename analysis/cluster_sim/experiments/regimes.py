@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.cluster_sim.experiments.failures import interval
-from analysis.cluster_sim.geometry import problem
-from analysis.cluster_sim.measure import measure
+from analysis.cluster_sim.geometry import sigma_for
+from analysis.cluster_sim.measure import interval, measure
 from analysis.cluster_sim.options import Cell, Options
 from analysis.cluster_sim.runner import run_cells
 
@@ -26,11 +25,6 @@ WORDS = ("tight", "loose", "vacuous", "false")
 BOUNDS = ("printed", "typical", "corrected")
 
 
-def sigma_for(v: float, K: int = K, d: int = D, theta: float = THETA) -> float:
-    """σ with λ²σ²/d = v at the theorem's λ."""
-    return math.sqrt(v * d) / problem(K, d, theta, 1.0).lam
-
-
 def compute(options: Options) -> pd.DataFrame:
     sizes = options.pick((64, 1024), (16, 64, 256, 1024, 4096, 16384), [4**k for k in range(2, 10)])
     work = options.pick(1e6, 1e7, 1e9)
@@ -40,7 +34,7 @@ def compute(options: Options) -> pd.DataFrame:
             d=D,
             n=n,
             theta=THETA,
-            sigma=sigma_for(a * math.log(n)),
+            sigma=sigma_for(a * math.log(n), K, D, THETA),
             trials=options.trials or int(np.clip(work / (n * K), 60, 2000)),
             seed=options.seed,
         )

@@ -8,10 +8,10 @@ from scipy.stats import binomtest
 
 from analysis import cluster_sim as cs
 from analysis.cluster_sim import bounds
-from analysis.cluster_sim.experiments.failures import interval, verdict
+from analysis.cluster_sim.experiments.failures import verdict
 from analysis.cluster_sim.experiments.grid import cells
 from analysis.cluster_sim.experiments.regimes import exponent, sigma_for, word
-from analysis.cluster_sim.measure import measure
+from analysis.cluster_sim.measure import interval, measure
 from analysis.cluster_sim.options import Options
 from analysis.cluster_sim.sampler import generator, reduced
 

@@ -5,8 +5,8 @@ from decimal import ROUND_DOWN, Decimal
 import pytest
 
 from analysis import complexity
-from analysis.complexity.readings import CELLS, cells, readings, rounded
 from analysis.complexity.table import FIELDS, rows
+from analysis.shared.flops.readings import CELLS, cells, readings, rounded
 
 ROWS = rows()
 IDS = [f"{row['paper']} {row['table']} {row['model']} {row['setting']}" for row in ROWS]

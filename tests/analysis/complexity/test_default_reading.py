@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.complexity import compute, default_reading, figures
-from analysis.complexity.readings import readings
+from analysis.shared.flops.readings import readings
 
 LINES = {row["reading"]: row for row in default_reading.rows()}
 

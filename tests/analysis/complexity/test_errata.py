@@ -8,9 +8,9 @@ import torch
 
 import stvit  # noqa: F401  registers its models
 from analysis.complexity import appendix, errata
-from analysis.complexity.closed_local import SWIN
-from analysis.complexity.closed_semantic import without_units
 from analysis.complexity.errata_tables import GAINS, deit_parameters, pooling_parameters
+from analysis.shared.flops.closed_local import SWIN
+from analysis.shared.flops.closed_semantic import without_units
 
 ROWS = errata.rows()
 

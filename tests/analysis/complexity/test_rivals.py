@@ -5,10 +5,10 @@ import timm
 import torch
 
 import stvit  # noqa: F401 (registers the models)
-from analysis.complexity.closed_global import deit
-from analysis.complexity.closed_reduced import PART
-from analysis.complexity.closed_rivals import METHODS, rival_vit
-from analysis.complexity.counting import count
+from analysis.shared.counting import count
+from analysis.shared.flops.closed_global import deit
+from analysis.shared.flops.closed_reduced import PART
+from analysis.shared.flops.closed_rivals import METHODS, rival_vit
 from stvit.reduce import METHODS as REDUCTIONS
 from stvit.reduce.diffrate import SCHEDULES
 from stvit.reduce.mctf import AheadBlock

@@ -6,10 +6,10 @@ import torch
 
 import stvit  # noqa: F401  registers its models
 from analysis.complexity import sweep, whatif
-from analysis.complexity.closed_global import deit, stvit_deit
-from analysis.complexity.counting import count, create
-from analysis.complexity.readings import Build, readings
 from analysis.complexity.whatif import BadInput, Request, closed_form
+from analysis.shared.counting import count, create
+from analysis.shared.flops.closed_global import deit, stvit_deit
+from analysis.shared.flops.readings import Build, readings
 
 SMALL = "stvit_deit_small_patch16_224"
 

@@ -10,11 +10,11 @@ import torch
 
 import stvit
 from analysis.crops import Crops
-from analysis.models import Subject
 from analysis.offtheshelf import cells, claims, measure, report, settings, tables
 from analysis.offtheshelf.__main__ import main
 from analysis.offtheshelf.measure import Outputs, compare, correlation, overlap, salient
 from analysis.photographs import shipped
+from analysis.shared.models import Subject
 from stvit.models.saliency import SaliencyHead
 from stvit.reduce import METHODS
 

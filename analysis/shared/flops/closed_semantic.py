@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from analysis.complexity.closed_local import (
+from analysis.shared.flops.closed_local import (
     Grid,
     conv_stem,
     halved,
@@ -20,7 +20,7 @@ from analysis.complexity.closed_local import (
     stage,
     window_block,
 )
-from analysis.complexity.formulas import (
+from analysis.shared.flops.formulas import (
     Cost,
     Term,
     block,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from analysis.complexity.closed_global import Grid, patch_embedding
-from analysis.complexity.closed_reduced import PART, class_attention, kept
-from analysis.complexity.formulas import Cost, Term, block, ffn, head, layer_norm, linear, products
+from analysis.shared.flops.closed_global import Grid, patch_embedding
+from analysis.shared.flops.closed_reduced import PART, class_attention, kept
+from analysis.shared.flops.formulas import Cost, Term, block, ffn, head, layer_norm, linear, products
 
 HEAD_DIM = 64
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from analysis.results import ROOT, versions
 
 FOLDER = ROOT / ".cache" / "counts"
-SOURCES = ("stvit", "analysis/complexity/counting.py")
+SOURCES = ("stvit", "analysis/shared/counting.py")
 NO_MODELS = {"data", "training", "train.py", "evaluate.py"}  # parts of stvit that no count depends on
 
 

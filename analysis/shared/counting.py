@@ -24,8 +24,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.complexity.memory import remembered
-from analysis.complexity.readings import Build
+from analysis.shared.flops.readings import Build
+from analysis.shared.remember import remembered
 
 with warnings.catch_warnings():  # it scripts a loss at import, which torch deprecates
     warnings.simplefilter("ignore", FutureWarning)

@@ -12,9 +12,9 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from analysis.complexity import closed_global, closed_local, closed_reduced, closed_semantic
-from analysis.complexity.formulas import Cost
 from analysis.results import RESULTS
+from analysis.shared.flops import closed_global, closed_local, closed_reduced, closed_semantic
+from analysis.shared.flops.formulas import Cost
 
 CELLS = RESULTS / "paper" / "flops_cells.csv"
 FAMILIES = {

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from analysis.complexity.closed_global import Grid, conv_stem, patch_embedding
-from analysis.complexity.formulas import Cost, Term, block, head, layer_norm, linear
+from analysis.shared.flops.closed_global import Grid, conv_stem, patch_embedding
+from analysis.shared.flops.formulas import Cost, Term, block, head, layer_norm, linear
 
 PART = "reduction"
 

@@ -1,21 +1,21 @@
 """Counts are remembered until something that they depend on changes."""
 
-from analysis.complexity import memory
-from analysis.complexity.counting import Build, Count, count_build, count_once
+from analysis.shared import remember
+from analysis.shared.counting import Build, Count, count_build, count_once
 
 
 def test_asked_once(tmp_path, monkeypatch):
     asked = []
-    count = memory.remembered(lambda what: asked.append(what) or [1, {"a": 2}], tmp_path)
+    count = remember.remembered(lambda what: asked.append(what) or [1, {"a": 2}], tmp_path)
     assert count("x") == count("x") == [1, {"a": 2}] and asked == ["x"]
     assert count("y") and asked == ["x", "y"]
-    monkeypatch.setattr(memory, "_stamp", lambda: "other sources")
+    monkeypatch.setattr(remember, "_stamp", lambda: "other sources")
     assert count("x") and asked == ["x", "y", "x"]
     assert all(path.suffix == ".json" for path in tmp_path.iterdir())
 
 
 def test_a_count_comes_back_as_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.complexity.counting.remembered", lambda f: memory.remembered(f, tmp_path))
+    monkeypatch.setattr("analysis.shared.counting.remembered", lambda f: remember.remembered(f, tmp_path))
     build = Build("stvit_deit_tiny_patch16_224", {"num_semantic_tokens": 4})
     first, again = count_once(build), count_once(build)
     assert isinstance(again, Count) and first == again == count_build(build)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from analysis.complexity.formulas import (
+from analysis.shared.flops.formulas import (
     Cost,
     Term,
     batch_norm,

@@ -4,12 +4,12 @@ import pytest
 import sympy
 
 from analysis.complexity import appendix
-from analysis.complexity.closed_global import deit, lvvit, squarest, stgm, stvit_deit, window_of
-from analysis.complexity.closed_local import SWIN, swin, swin_own_counter
-from analysis.complexity.closed_reduced import bat, dynamic_vit, evit, kept, reduced_lvvit, reduced_vit
-from analysis.complexity.closed_semantic import stvit_r_swin, stvit_swin, stvit_video_swin, without_units
-from analysis.complexity.formulas import KINDS, Term, block, ffn, products, projections
-from analysis.complexity.readings import readings
+from analysis.shared.flops.closed_global import deit, lvvit, squarest, stgm, stvit_deit, window_of
+from analysis.shared.flops.closed_local import SWIN, swin, swin_own_counter
+from analysis.shared.flops.closed_reduced import bat, dynamic_vit, evit, kept, reduced_lvvit, reduced_vit
+from analysis.shared.flops.closed_semantic import stvit_r_swin, stvit_swin, stvit_video_swin, without_units
+from analysis.shared.flops.formulas import KINDS, Term, block, ffn, products, projections
+from analysis.shared.flops.readings import readings
 
 READINGS = list(readings().items())
 NAMES = [" ".join(key) for key, _ in READINGS]

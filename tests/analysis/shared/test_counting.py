@@ -5,9 +5,9 @@ import timm
 import torch
 
 import stvit  # noqa: F401  registers its models
-from analysis.complexity.closed_global import stvit_deit
-from analysis.complexity.counting import Registry, count, count_build, create
-from analysis.complexity.readings import IMAGE, Build, readings
+from analysis.shared.counting import Registry, count, count_build, create
+from analysis.shared.flops.closed_global import stvit_deit
+from analysis.shared.flops.readings import IMAGE, Build, readings
 
 BUILDS = {
     f"{reading.build.name} {dict(reading.build.options)}": reading
@@ -142,5 +142,5 @@ def test_a_registry_counts_many_as_one(monkeypatch):
     builds = [Build(TINY, {"num_semantic_tokens": M}) for M in (4, 9)] + [Build("no_such_model")]
     many = Registry(builds)
     assert [many.count(build) for build in builds] == [count_build(build) for build in builds]
-    monkeypatch.setattr("analysis.complexity.counting.count_build", None)  # they are known by now
+    monkeypatch.setattr("analysis.shared.counting.count_build", None)  # they are known by now
     assert many.count(builds[0]).total > 0

@@ -1,0 +1,1 @@
+"""What more than one analysis uses; no analysis imports another."""
