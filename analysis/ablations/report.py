@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import style, twins
+from analysis import style
 from analysis.ablations import shipped, tables
 from analysis.ablations.advice import advice
 from analysis.ablations.cells import CELLS
 from analysis.ablations.claims import verdicts
 from analysis.ablations.design import NOT_IN_GRID, SEEDS, TABLES, TEST_IMAGES, TRAINING
 from analysis.results import RESULTS, Report, digest
+from analysis.shared import twins
 
 COLUMNS_EXPLAINED = (
     "top1 and sd: mean and spread over seeds (%); difference: paired by seed to the first row, with half the width "

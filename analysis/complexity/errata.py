@@ -8,25 +8,10 @@ doubt           we do not find the printed number, and the paper may be right by
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-KINDS = ("error", "inconsistency", "convention", "doubt")
-
-
-class Erratum(NamedTuple):
-    kind: str
-    paper: str
-    place: str
-    printed: str
-    against: str  # for an error what is right, else what stands against it
-    why: str  # a reason that can be checked without this code
-    quantity: str  # what the two numbers are
-    as_printed: float
-    as_against: float
-
-    @property
-    def difference_percent(self) -> float | None:
-        return 100 * (self.as_printed / self.as_against - 1) if self.as_against else None
+from analysis.complexity import errata_formulas, errata_tables
+from analysis.complexity.erratum import Erratum
 
 
 def rows() -> list[dict[str, Any]]:
@@ -37,6 +22,4 @@ def rows() -> list[dict[str, Any]]:
 
 
 def errata() -> list[Erratum]:
-    from analysis.complexity import errata_formulas, errata_tables
-
     return [*errata_formulas.errata(), *errata_tables.errata()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from analysis.complexity import appendix
-from analysis.complexity.errata import Erratum
+from analysis.complexity.erratum import Erratum
 from analysis.shared.flops.formulas import products, projections
 
 

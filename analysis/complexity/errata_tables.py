@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.complexity.errata import Erratum
+from analysis.complexity.erratum import Erratum
 from analysis.shared.flops.closed_global import lvvit, stvit_deit, window_of
 from analysis.shared.flops.closed_local import SWIN, swin
 from analysis.shared.flops.closed_reduced import reduced_lvvit

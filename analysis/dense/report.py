@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import twins
 from analysis.dense import claims, cost, detection, segmentation, shipped, tables
 from analysis.dense.cells import CELLS, SEEDS
 from analysis.dense.step import STEPS
 from analysis.results import Report
+from analysis.shared import twins
 
 EXPLAINED = (
     "Mean and spread (sd) over seeds in per cent; difference: paired by seed to the first row, with half the width of "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis import twins
 from analysis.results import RESULTS
+from analysis.shared import twins
 from analysis.shared.statistics import paired, spread
 from analysis.shared.verdicts import FEWEST
 from analysis.video.cells import CELLS, DENSE, EPOCHS, MODELS, SEEDS, Cell, record_of

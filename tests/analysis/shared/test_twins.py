@@ -8,11 +8,11 @@ import timm
 import torch
 
 import stvit  # noqa: F401 (registers the models)
-from analysis import twins
 from analysis.ablations import report
 from analysis.ablations.cells import Cell
 from analysis.ablations.design import TABLES, Row
 from analysis.dense.cells import ROWS as DENSE_ROWS
+from analysis.shared import twins
 from analysis.shared.counting import count
 from analysis.video.cells import MODELS as VIDEO_MODELS
 from tests.helpers.fill_rule import fill_state
