@@ -9,7 +9,6 @@ again = stvit.densify(sparse)  # the function of ``model``, exactly
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 
 from timm.layers import Attention as TimmAttention
@@ -26,7 +25,7 @@ from stvit.models.reduced_vit import ReducedTokens, ReducedViT, find_method, met
 from stvit.models.registry import register
 from stvit.models.sparsified_swin import densify_swin, sparsify_swin
 from stvit.models.stvit_swin import SemanticSwin
-from stvit.models.vit import DEIT_DEFAULTS, SemanticTokens, STViT, filter_checkpoint
+from stvit.models.vit import DEIT_DEFAULTS, SEMANTIC_CHOICES, SemanticTokens, STViT, filter_checkpoint
 from stvit.reduce import Reduction
 from stvit.surgery import recast
 
@@ -64,7 +63,6 @@ DEFAULTS = {  # what the factories of registered models set
 }
 
 
-CHOICES = tuple(inspect.signature(SemanticTokens.equip).parameters)[1:]
 EQUIPMENT = ("initial", "position", "stgm", "num_semantic_tokens", "semantic_grid", "num_kept_prefix_tokens")
 
 
@@ -93,9 +91,9 @@ def sparsify(
         find_method(method)
     if method == "stvit":
         kinds = SPARSE
-        unknown = sorted(set(choices) - set(CHOICES))
+        unknown = sorted(set(choices) - set(SEMANTIC_CHOICES))
         if unknown:
-            names = ", ".join(("tokens", "at", *CHOICES[2:]))
+            names = ", ".join(("tokens", "at", *SEMANTIC_CHOICES[2:]))
             raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}")
         choices.update(num_semantic_tokens=16 if tokens is None else tokens, stgm_at=5 if at is None else at)
     else:
@@ -187,7 +185,7 @@ def _restore_origin(plain: nn.Module, sparse: type[nn.Module]) -> None:
 
 
 def _choice_names(method: str) -> tuple[str, ...]:
-    return CHOICES if method == "stvit" else ("method", "at", *method_choices(method))
+    return SEMANTIC_CHOICES if method == "stvit" else ("method", "at", *method_choices(method))
 
 
 def _build(base: str, **kwargs) -> nn.Module:

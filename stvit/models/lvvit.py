@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stvit.layers.pooling import Grid
 from stvit.models.reduced_vit import ReducedTokens, split_choices
 from stvit.models.registry import default_cfg, register
-from stvit.models.vit import SemanticTokens, filter_checkpoint
+from stvit.models.vit import SEMANTIC_CHOICES, SemanticTokens, filter_checkpoint
 
 
 class LVViTStem(PatchEmbed):
@@ -118,20 +118,11 @@ class STViTLVViT(SemanticTokens, LVViT):
     ``global_pool="token"`` the class token is kept in front of them.
     """
 
-    def __init__(
-        self,
-        num_semantic_tokens: int | Grid = 36,
-        stgm_at: int = 6,
-        stgm_layers: int = 2,
-        pooling: str = "intra_inter",
-        initialization: str = "both",
-        position: str = "none",
-        keep_prefix: bool | None = None,
-        **vit,
-    ):
-        super().__init__(**vit)
-        self.equip(num_semantic_tokens, stgm_at, stgm_layers, pooling, initialization, position, keep_prefix)
-        self.to(device=vit.get("device"), dtype=vit.get("dtype"))
+    def __init__(self, num_semantic_tokens: int | Grid = 36, stgm_at: int = 6, **choices):
+        own = {name: choices.pop(name) for name in SEMANTIC_CHOICES if name in choices}
+        super().__init__(**choices)
+        self.equip(num_semantic_tokens, stgm_at, **own)
+        self.to(device=choices.get("device"), dtype=choices.get("dtype"))
 
 
 class ReducedLVViT(ReducedTokens, LVViT):

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn, init_weights_vit_timm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -16,14 +15,15 @@ from torch.utils.checkpoint import checkpoint
 from stvit.fast.groups import in_groups
 from stvit.layers.pooling import is_whole
 from stvit.models import registry
+from stvit.models.intermediates import Intermediates
 from stvit.models.registry import DEIT_SIZES
-from stvit.models.vit import refuse_masks, refuse_nothing
+from stvit.models.vit import refuse_nothing
 from stvit.reduce import METHODS, Plan, Reduction, Seen, register
 from stvit.reduce.dynamicvit import Decision
 from stvit.reduce.reduction import HostBlock, check_rate
 
 
-class ReducedTokens:
+class ReducedTokens(Intermediates):
     """What reductions add to a timm ViT; mixed into the ViT's own class.
 
     Layers keep timm's names; what a reduction learns is ``blocks.*.reduction``.
@@ -97,50 +97,24 @@ class ReducedTokens:
         bias = None if plan.mass is None else block.reduction.key_bias(plan.mass, seen.prefix)
         return y, plan, seen._replace(grid=None if plan.parts else seen.grid, mass=plan.mass, bias=bias)
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        return_prefix_tokens: bool = False,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-        output_dict: bool = False,
-        attn_mask: Tensor | None = None,
-        is_causal: bool = False,
-    ):
-        """As timm's: the tokens after the chosen layers.
-
-        In ``NCHW`` each place of the image's grid reads the token that holds it now, and 0 where its
-        token was dropped; in ``NLC`` come the tokens as they are, fewer layer by layer.
-        """
-        if output_fmt not in ("NCHW", "NLC"):
-            raise ValueError(f"unknown output_fmt {output_fmt!r}; choose one of NCHW, NLC")
-        refuse_masks(attn_mask, is_causal)
-        take, _ = feature_take_indices(len(self.blocks), indices)
+    def features_after(
+        self, images: Tensor, take: list[int], norm: bool, maps: bool
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         trace: list[tuple[Tensor, Plan]] = []
-        last, prefix = self.forward_layers(x, trace), self.num_prefix_tokens
+        last, prefix = self.forward_layers(images, trace), self.num_prefix_tokens
         tokens = [self.norm(trace[i][0]) if norm else trace[i][0] for i in take]
-        prefixes, maps = [t[:, :prefix] for t in tokens], [t[:, prefix:] for t in tokens]
-        if output_fmt == "NCHW":
-            grid = self.patch_embed.dynamic_feat_size(x.shape[-2:])
+        prefixes, features = [t[:, :prefix] for t in tokens], [t[:, prefix:] for t in tokens]
+        if maps:
+            grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
             steps = [(plan, y.shape[1] - prefix) for y, plan in trace]
-            maps = [
-                put_back(image, steps[: i + 1], grid[0] * grid[1])
-                .transpose(1, 2)
-                .unflatten(2, grid)
-                .contiguous()
-                for i, image in zip(take, maps, strict=True)
+            places = [
+                put_back(feature, steps[: i + 1], grid[0] * grid[1])
+                for i, feature in zip(take, features, strict=True)
             ]
-        if output_dict:
-            out = {"image_intermediates": maps}
-            if return_prefix_tokens and prefix:
-                out["image_intermediates_prefix"] = prefixes
-            return out if intermediates_only else {**out, "image_features": self.norm(last)}
-        if return_prefix_tokens and prefix:
-            maps = list(zip(maps, prefixes, strict=True))
-        return maps if intermediates_only else (self.norm(last), maps)
+            features = [
+                place.transpose(1, 2).unflatten(2, grid).contiguous() for place in places
+            ]  # (B, C, h, w)
+        return last, features, prefixes
 
     @staticmethod
     def plain_blocks(blocks: Iterable[nn.Module]) -> nn.Sequential:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import torch
 from timm.layers import global_pool_nlc
-from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -23,13 +23,14 @@ from stvit.layers.semantic import (
     GlobalInitialization,
     LearnedEncodingLayer,
 )
+from stvit.models.intermediates import Intermediates
 from stvit.models.registry import DEIT_SIZES, register
 
 INITIALIZATIONS = ("both", "spatial", "global", "learned")  # the rows of Table 7
 POSITIONS = ("none", "learned", "conditional", "relative")  # the rows of Table 14
 
 
-class SemanticTokens:
+class SemanticTokens(Intermediates):
     """What STViT adds to a timm ViT; mixed into the ViT's own class.
 
     1. Base layers 1 … at−1 update the image tokens X.
@@ -157,46 +158,21 @@ class SemanticTokens:
             x, pool_type=pool_type, num_prefix_tokens=prefix, reduce_include_prefix=self.pool_include_prefix
         )
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        return_prefix_tokens: bool = False,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-        output_dict: bool = False,
-        attn_mask: Tensor | None = None,
-        is_causal: bool = False,
-    ):
-        """As timm's: the tokens after the chosen layers, image tokens first and then semantic ones.
-
-        In ``NCHW`` semantic tokens form a map of their own grid (4 × 4 for 16 tokens).
-        """
-        _choose("output_fmt", output_fmt, ("NCHW", "NLC"))
-        refuse_masks(attn_mask, is_causal)
-        take, _ = feature_take_indices(len(self.blocks), indices)
+    def features_after(
+        self, images: Tensor, take: list[int], norm: bool, maps: bool
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         trace: list[Tensor] = []
-        last = self.forward_layers(x, trace)
-        image_grid = self.patch_embed.dynamic_feat_size(x.shape[-2:])
-        maps, prefixes = [], []
+        last = self.forward_layers(images, trace)
+        image_grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
+        features, prefixes = [], []
         for i in take:
             tokens = self.norm(trace[i]) if norm else trace[i]
             semantic = i >= self.stgm.start
             prefix = self.num_kept_prefix_tokens if semantic else self.num_prefix_tokens
             prefixes.append(tokens[:, :prefix])
-            maps.append(
-                _shape(tokens[:, prefix:], self.semantic_grid if semantic else image_grid, output_fmt)
-            )
-        if output_dict:
-            out = {"image_intermediates": maps}
-            if return_prefix_tokens and self.num_prefix_tokens:
-                out["image_intermediates_prefix"] = prefixes
-            return out if intermediates_only else {**out, "image_features": self.norm(last)}
-        if return_prefix_tokens and self.num_prefix_tokens:
-            maps = list(zip(maps, prefixes, strict=True))
-        return maps if intermediates_only else (self.norm(last), maps)
+            grid = self.semantic_grid if semantic else image_grid
+            features.append(_to_map(tokens[:, prefix:], grid) if maps else tokens[:, prefix:])
+        return last, features, prefixes
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -255,6 +231,9 @@ class SemanticTokens:
         return super().load_state_dict(self.adapt_state_dict(state_dict), strict, assign)
 
 
+SEMANTIC_CHOICES = tuple(inspect.signature(SemanticTokens.equip).parameters)[1:]
+
+
 class STViT(SemanticTokens, VisionTransformer):
     """A vision transformer with semantic tokens; arguments are those of ``equip`` and of timm's ViT."""
 
@@ -281,22 +260,12 @@ def refuse_nothing(images: Tensor) -> None:
         raise ValueError(f"the batch holds no images: its shape is {tuple(images.shape)}")
 
 
-def refuse_masks(attn_mask: Tensor | None, is_causal: bool) -> None:
-    """timm's ViTs take a mask of attention; it counts tokens that later layers do not have."""
-    if attn_mask is not None or is_causal:
-        raise ValueError(
-            "attention masks are not supported: they count image tokens, of which later layers have fewer"
-        )
-
-
 def _choose(what: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"unknown {what} {value!r}; choose one of {', '.join(choices)}")
 
 
-def _shape(tokens: Tensor, grid: Grid | None, output_fmt: str) -> Tensor:
-    if output_fmt == "NLC":
-        return tokens
+def _to_map(tokens: Tensor, grid: Grid | None) -> Tensor:
     if grid is None:
         raise ValueError("multi-scale semantic tokens form no map; ask for output_fmt='NLC'")
     return tokens.transpose(1, 2).unflatten(2, grid).contiguous()  # (B, C, h, w)

@@ -140,7 +140,7 @@ def test_set_input_size():
 
 
 def test_token_pooling_needs_a_class_token():
-    with pytest.raises(ValueError, match="needs a class token behind the STGM"):
+    with pytest.raises(ValueError, match="needs a class token after the STGM"):
         build("class token").reset_classifier(5, "token")
     with pytest.raises(ValueError, match="keep_prefix=False needs another global_pool"):
         build("kept class token", keep_prefix=False)
