@@ -75,7 +75,7 @@ REFUSED = {  # what sparsify is given, and words of the answer
         dict(method="evit", keep_rate="x"),
         "keep_rate must be a number above 0 and at most 1, not 'x'",
     ),
-    "keep_rate=None": (dict(method="evit", keep_rate=None), "not None"),
+    "keep_rate=None": (dict(method="evit", keep_rate=None), "None says nothing|not None|keep_rate=None"),
     "keep_rate=True": (dict(method="evit", keep_rate=True), "not True"),
     "keep_rate=nan": (dict(method="evit", keep_rate=float("nan")), "not nan"),
     "keep_rate=0": (dict(method="evit", keep_rate=0), "not 0"),
