@@ -1,12 +1,13 @@
-"""What the grid tells users: for each choice, the row that came out best and the rows that are told from it.
+"""What the grid tells users: for each choice, the rows that are worse than another one by more than chance.
 
-A difference is told where the 95 % interval of the paired difference to the best row leaves out zero, with the
-spread pooled over the table (``tables.residual_spread``). The best of several rows looks better than it
-is; therefore rows that are not told from it are named too.
+All pairs of a table's rows are compared at once, by Tukey's range with the spread pooled over the table
+(``tables.residual_spread``), so that picking the best of several rows is paid for. A ranking within that range is
+chance and gives no advice.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from analysis.ablations import tables
@@ -29,14 +30,13 @@ QUESTIONS = (
 
 
 class Answer(NamedTuple):
-    """``open``: rows with all seeds that are not told from the best; ``missing``: rows without."""
+    """``worse``: rows that another row beats by more than the range; ``alike``: those that none beats."""
 
     question: str
-    best: str
-    top1: float
-    lower: list[tuple[str, float, float]]  # name, difference to the best, half width
-    open: list[str]
-    missing: list[str]
+    alike: list[str]
+    worse: list[tuple[str, float]]  # name, difference to the highest mean
+    reach: float  # Tukey's range
+    missing: list[str]  # rows without all seeds
 
 
 def answer(question: str, name: str, seeds=SEEDS, folder=CELLS) -> Answer | None:
@@ -44,37 +44,41 @@ def answer(question: str, name: str, seeds=SEEDS, folder=CELLS) -> Answer | None
     table = next(table for table in TABLES if table.name == name)
     found = tables.accuracies_of(table, seeds, folder)
     whole = {row: values for row, values in found.items() if len(values) == len(seeds)}
-    half = tables.pooled_half_width(found, seeds)
-    if half is None:
+    reach = tukey_range(whole, seeds)
+    if reach is None:
         return None
     means = {row: sum(values.values()) / len(seeds) for row, values in whole.items()}
-    best = max(means, key=means.get)
-    others = {row: means[row] - means[best] for row in means if row != best}
-    return Answer(
-        question,
-        best,
-        means[best],
-        [(row, gap, half) for row, gap in others.items() if gap + half < 0],
-        [row for row, gap in others.items() if gap + half >= 0],
-        [row for row in found if row not in whole],
-    )
+    best = max(means.values())
+    worse = [(row, mean - best) for row, mean in means.items() if best - mean > reach]
+    alike = [row for row, mean in means.items() if best - mean <= reach]
+    return Answer(question, alike, worse, reach, [row for row in found if row not in whole])
+
+
+def tukey_range(whole: dict[str, dict[int, float]], seeds=SEEDS) -> float | None:
+    """How far two of these rows' means must lie apart, at 95 % for all pairs together."""
+    if len(whole) < 2 or len(seeds) < 2:
+        return None
+    from scipy.stats import studentized_range
+
+    sigma, freedom = tables.residual_spread([[values[seed] for seed in seeds] for values in whole.values()])
+    return float(studentized_range.ppf(0.95, len(whole), freedom)) * sigma / math.sqrt(len(seeds))
 
 
 def sentence(found: Answer) -> str:
     """One answer in words."""
-    parts = [f"**{found.question}:** *{found.best}* has the highest mean ({found.top1:.1f} %)"]
-    if found.lower:
-        told = ", ".join(f"*{row}* (−{-gap:.1f} ± {half:.1f})" for row, gap, half in found.lower)
-        parts.append(f"lower by more than chance: {told}")
-    if found.open:
-        parts.append(f"not told from it: {', '.join(f'*{row}*' for row in found.open)}")
+    told = ", ".join(f"*{row}* ({gap:+.1f})".replace("-", "−") for row, gap in found.worse)
+    parts = [f"**{found.question}:** worse by more than chance (±{found.reach:.1f}) than the best row: {told}"]
+    parts.append(f"not told apart: {', '.join(f'*{row}*' for row in found.alike)}")
     if found.missing:
         parts.append(f"not run in full: {', '.join(f'*{row}*' for row in found.missing)}")
     return "; ".join(parts) + "."
 
 
 def advice(seeds=SEEDS, folder=CELLS) -> str:
-    """A list in Markdown, a line for each question that has an answer."""
-    answers = [answer(*question, seeds, folder) for question in QUESTIONS]
-    lines = [f"- {sentence(found)}" for found in answers if found]
+    """A list in Markdown: a line for each question whose rows are told apart, and the questions that stay open."""
+    answers = [found for question in QUESTIONS if (found := answer(*question, seeds, folder))]
+    lines = [f"- {sentence(found)}" for found in answers if found.worse]
+    silent = [found.question for found in answers if not found.worse]
+    if silent:
+        lines.append(f"- **No advice**, since no row is told from another: {'; '.join(silent)}.")
     return "\n".join(lines) or "No table has two complete rows yet."

@@ -216,13 +216,27 @@ def test_advice_names_the_best_row_and_what_is_told_from_it(tmp_path, monkeypatc
             write(tmp_path, row, seed, right)
     write(tmp_path, begun, 0, 900)
     found = advice.answer("How many", "example", folder=tmp_path)
-    assert (found.best, found.open, found.missing) == ("a", ["b"], ["two"])
-    ((row, gap, half),) = found.lower
-    assert row == "c" and gap == pytest.approx(-19.97, abs=0.01) and half < 1
-    assert "*a* has the highest mean (90.5 %); lower by more than chance: *c* (−20.0" in advice.sentence(
-        found
-    )
+    assert (found.alike, found.missing) == (["a", "b"], ["two"])
+    ((row, gap),) = found.worse
+    assert row == "c" and gap == pytest.approx(-19.97, abs=0.01) and found.reach < 2
+    assert "*c* (−20.0); not told apart: *a*, *b*" in advice.sentence(found)
     assert advice.answer("How many", "example", folder=tmp_path / "none") is None
+
+
+def test_no_advice_follows_from_a_ranking_within_chance(tmp_path, monkeypatch):
+    rows = [Row(name, "micro_stvit", dict(num_semantic_tokens=n)) for name, n in (("a", 4), ("b", 9))]
+    monkeypatch.setattr(advice, "TABLES", (Table("example", "An example", tuple(rows)),))
+    monkeypatch.setattr(advice, "QUESTIONS", (("How many", "example"),))
+    for row, scores in zip(rows, ((900, 800, 850), (880, 830, 790)), strict=True):
+        for seed, right in enumerate(scores):
+            write(tmp_path, row, seed, right)
+    assert advice.advice(folder=tmp_path) == "- **No advice**, since no row is told from another: How many."
+
+
+def test_two_rows_need_as_much_as_student_asks():
+    """Tukey's range of two rows is Student's interval of their difference."""
+    rows = {"a": {0: 90.0, 1: 91.0, 2: 89.5}, "b": {0: 80.0, 1: 84.0, 2: 79.0}}
+    assert advice.tukey_range(rows) == pytest.approx(tables.pooled_half_width(rows), rel=1e-6)
 
 
 def test_advice_asks_about_tables_that_exist():
