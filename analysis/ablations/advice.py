@@ -67,7 +67,9 @@ def tukey_range(whole: dict[str, dict[int, float]], seeds=SEEDS) -> float | None
 def sentence(found: Answer) -> str:
     """One answer in words."""
     told = ", ".join(f"*{row}* ({gap:+.1f})".replace("-", "−") for row, gap in found.worse)
-    parts = [f"**{found.question}:** worse by more than chance (±{found.reach:.1f}) than the best row: {told}"]
+    parts = [
+        f"**{found.question}:** worse by more than chance (±{found.reach:.1f}) than the best row: {told}"
+    ]
     parts.append(f"not told apart: {', '.join(f'*{row}*' for row in found.alike)}")
     if found.missing:
         parts.append(f"not run in full: {', '.join(f'*{row}*' for row in found.missing)}")

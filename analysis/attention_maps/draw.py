@@ -31,13 +31,7 @@ def draw(subject: Subject, photo: np.ndarray, head: int | None = None) -> dict[s
     if hasattr(subject.model, "layers"):
         from analysis.attention_maps import swin
 
-        if not any(hasattr(module, "assignment") for module in subject.model.modules()):
-            raise ValueError(
-                f"{subject.name} is a Swin without semantic tokens, whose windows are not drawn; sparsify it first "
-                "(stvit.sparsify(model)) or choose an STViT-Swin"
-            )
-        found = swin.capture_windows(subject.model, normalised(photo, subject.model))
-        return {"windows": swin.draw(found, photo, f"{subject.label}: attention in semantic windows")}
+        return swin.draw_all(subject.model, normalised(photo, subject.model), photo, subject.label)
     maps = capture(subject.model, normalised(photo, subject.model))
     which = "mean over heads" if head is None else f"head {head}"
     label = f"{subject.label}, {which}"

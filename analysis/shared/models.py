@@ -34,6 +34,9 @@ STAND_INS: dict[str, tuple[str, dict]] = {  # what has the shape of a checkpoint
     "micro_bat": ("micro_bat", dict(keep_rate=0.4)),
     "micro_evit": ("micro_evit", dict(TOKEN_HEAD, keep_rate=0.4)),
     "micro_tome": ("micro_tome", dict(TOKEN_HEAD, r=12)),
+    "micro_swin": ("micro_swin", {}),
+    "micro_stvit_swin": ("micro_stvit_swin", {}),
+    "micro_stvit_r_swin": ("micro_stvit_r_swin", {}),
     "micro_dynamicvit": ("micro_dynamicvit", dict(TOKEN_HEAD, keep_rate=0.5)),
 }
 

@@ -61,9 +61,12 @@ def follow(model: nn.Module, images: Tensor) -> list[Stage]:
 
 
 def _grid(model: nn.Module, images: Tensor, count: int) -> tuple[int, int]:
-    if hasattr(model, "layers"):  # a Swin's third stage
-        grid = tuple(-(-side // 16) for side in images.shape[-2:])
+    if hasattr(model, "layers"):  # a Swin's third stage, behind two mergings
+        grid = tuple(-(-side // (4 * model.patch_embed.patch_size[0])) for side in images.shape[-2:])
     else:
         grid = tuple(model.patch_embed.dynamic_feat_size(images.shape[-2:]))
-    assert grid[0] * grid[1] == count, (grid, count)
+    if grid[0] * grid[1] != count:
+        raise ValueError(
+            f"the map {grid} of {type(model).__name__} is padded to {count} tokens; choose another image size"
+        )
     return grid

@@ -198,7 +198,12 @@ class WindowScore(nn.Module):
 
 
 class IntraPooling(Pooling):
-    """Intra-window pooling alone: P_i = Softmax(M_i) · X_i, with M_i = f_intra(X_i) by Eq. 4."""
+    """Intra-window pooling alone: P_i = Softmax(M_i) · X_i, with M_i = f_intra(X_i) by Eq. 4.
+
+    It follows what an author posted for DeiT in an issue of the STViT-R repository: windows of 4 × 4 with stride 4
+    on the map padded by 1, a depthwise 3 × 3 convolution, LayerNorm, GELU, a 1 × 1 convolution without bias, and
+    padding masked.
+    """
 
     def __init__(self, dim: int, tokens: int | Grid, grid: Grid):
         super().__init__(dim, tokens, grid)

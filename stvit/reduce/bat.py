@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from stvit.reduce.about import About
+from stvit.reduce.density import RULES
 from stvit.reduce.matching import cosine, homogeneous_pairs
 from stvit.reduce.mergers import MERGERS, positive
 from stvit.reduce.plan import Absorbed, Kept, Largest, Mixed, Part, Plan, shares, take
@@ -41,7 +42,9 @@ class BAT(Reduction):
     clusters, pairs: their numbers, which the paper does not print; a fraction is one of the tokens
         that are kept, and short sequences get fewer. K is what is left, new tokens + pairs − clusters:
         by default there is one pair less than clusters, and K = ⌈keep_rate · N⌉
-    neighbors: density (Eq. 6) over that many nearest tokens, itself included; None: over all, as printed
+    density: distances of Eq. 6 averaged over tokens and channels (mean), or summed as printed (sum), which leaves
+        δ of Eq. 7 without effect: see ``stvit.reduce.density.RULES``
+    neighbors: density over that many nearest tokens, itself included (default: over all, as printed)
     features: by what tokens are compared: themselves, as the text has it, or their keys averaged over
         heads, which costs one part in ``heads`` of it
     merger: what becomes of the inattentive tokens, one of ``MERGERS``; "none" drops them
@@ -67,18 +70,21 @@ class BAT(Reduction):
         neighbors: int | None = None,
         features: str = "tokens",
         fuse_token: bool = False,
+        density: str = "mean",
     ):
         super().__init__()
         if merger != "none" and merger not in MERGERS:
             raise ValueError(f"unknown merger {merger!r}; choose one of {', '.join(MERGERS)}, or 'none'")
+        if density not in RULES:
+            raise ValueError(f"unknown density {density!r}; choose one of {', '.join(RULES)}")
         if features not in FEATURES:
             raise ValueError(f"unknown features {features!r}; choose one of {', '.join(FEATURES)}")
         self.keep_rate = check_rate(keep_rate)
         self.clusters, self.pairs = check_part("clusters", clusters, 1), check_part("pairs", pairs, 0)
         self.features = features
         self.neighbors = neighbors if neighbors is None else check_count("neighbors", neighbors, 1)
-        self.merger_name, self.fuse_token = merger, fuse_token
-        self.merger = None if merger == "none" else MERGERS[merger](dim, clusters, neighbors)
+        self.merger_name, self.fuse_token, self.density = merger, fuse_token, density
+        self.merger = None if merger == "none" else MERGERS[merger](dim, clusters, neighbors, density)
 
     def counts(self, total: int) -> Counts | None:
         """How ``total`` image tokens are split; None where all of them stay."""
@@ -127,7 +133,7 @@ class BAT(Reduction):
         return (
             f"keep_rate={self.keep_rate}, clusters={self.clusters}, pairs={self.pairs}, "
             f"merger={self.merger_name!r}, neighbors={self.neighbors}, features={self.features!r}, "
-            f"fuse_token={self.fuse_token}"
+            f"fuse_token={self.fuse_token}, density={self.density!r}"
         )
 
 

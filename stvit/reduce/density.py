@@ -6,6 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# How Eq. 6's distances become a density. "sum" is the printed one, ρ = exp(−Σ_j ‖z_i − z_j‖²) over tokens and
+# channels. Its logarithm is of the order of −N·C and varies by far more than that of δ, so that δ of Eq. 7 decides
+# nothing and the centers are the densest tokens, which lie side by side; "mean", over both, lets both decide. The
+# order of densities is the same, the order of ρ·δ is not.
+RULES = ("mean", "sum")
+
 
 def squared_distances(z: Tensor) -> Tensor:
     """‖z_i − z_j‖² / C between the tokens of each sample: (B, N, C) → (B, N, N), exactly 0 on the diagonal."""
@@ -17,14 +23,17 @@ def squared_distances(z: Tensor) -> Tensor:
 
 
 def density(d2: Tensor, neighbors: int | None = None) -> Tensor:
-    """ρ_i = exp(−mean_j ‖z_i − z_j‖²) (Eq. 6), over all tokens or the nearest ones, itself included.
-
-    Eq. 6 prints a plain sum; over some fifty tokens its exponential is 0 in 32 bits, so the mean is
-    taken, which leaves the order of the densities as it is.
-    """
+    """ρ_i = exp(−mean_j ‖z_i − z_j‖² / C), over all tokens or the nearest ones, itself included: see ``RULES``."""
     if neighbors is not None:
         d2 = d2.topk(min(neighbors, d2.shape[2]), dim=2, largest=False).values
     return (-d2.mean(dim=2)).exp()
+
+
+def log_density(d2: Tensor, channels: int, neighbors: int | None = None) -> Tensor:
+    """log ρ_i = −Σ_j ‖z_i − z_j‖², Eq. 6 as printed: over all tokens and channels, with no underflow."""
+    if neighbors is not None:
+        d2 = d2.topk(min(neighbors, d2.shape[2]), dim=2, largest=False).values
+    return -channels * d2.sum(dim=2)
 
 
 def separation(d2: Tensor, rho: Tensor) -> Tensor:
@@ -51,13 +60,24 @@ def to_nearest(d2: Tensor, centers: Tensor, rho: Tensor | None = None) -> Tensor
 
 
 def density_peaks(
-    z: Tensor, clusters: int, neighbors: int | None = None, denser_centers: bool = True
+    z: Tensor,
+    clusters: int,
+    neighbors: int | None = None,
+    denser_centers: bool = True,
+    rule: str = "mean",
 ) -> tuple[Tensor, Tensor]:
-    """Centers (B, M), the tokens with the highest ρ·δ in descending order, and each token's cluster (B, N)."""
+    """Centers (B, M), the tokens with the highest ρ·δ in descending order, and each token's cluster (B, N).
+
+    rule: one of ``RULES``
+    """
     d2 = squared_distances(z)  # (B, N, N)
-    rho = density(d2, neighbors)  # (B, N)
-    delta = separation(d2, rho)  # (B, N)
-    centers = (rho * delta).topk(clusters, dim=1).indices
+    if rule == "sum":
+        rho = log_density(d2, z.shape[2], neighbors)  # (B, N); its logarithm, which has the same order
+        score = rho + separation(d2, rho).log()
+    else:
+        rho = density(d2, neighbors)  # (B, N)
+        score = rho * separation(d2, rho)
+    centers = score.topk(clusters, dim=1).indices
     return centers, to_nearest(d2, centers, rho if denser_centers else None)
 
 

@@ -15,9 +15,15 @@ from stvit.reduce.density import density_peaks, k_means
 
 
 class Merger(nn.Module):
-    def __init__(self, dim: int, clusters: int | float | None = None, neighbors: int | None = None):
+    def __init__(
+        self,
+        dim: int,
+        clusters: int | float | None = None,
+        neighbors: int | None = None,
+        density: str = "mean",
+    ):
         super().__init__()
-        self.neighbors = neighbors
+        self.neighbors, self.density = neighbors, density
 
     def forward(self, z: Tensor, importance: Tensor, place: Tensor, clusters: int) -> Tensor:
         """(B, N, C), (B, N), (B, N) → (B, M, N)."""
@@ -28,7 +34,7 @@ class DensityPeaks(Merger):
     """Density-peak clusters (Eqs. 6-7), their tokens weighted by importance (Eq. 8)."""
 
     def forward(self, z: Tensor, importance: Tensor, place: Tensor, clusters: int) -> Tensor:
-        _, label = density_peaks(z, clusters, self.neighbors)
+        _, label = density_peaks(z, clusters, self.neighbors, rule=self.density)
         return weighted_members(label, importance, clusters)
 
 
@@ -80,8 +86,14 @@ class SpatialPool(AveragePool):
 class Learned(Merger):
     """Weights from a small network: logits for each new token at each old one, softmax over the old."""
 
-    def __init__(self, dim: int, clusters: int | float | None = None, neighbors: int | None = None):
-        super().__init__(dim, clusters, neighbors)
+    def __init__(
+        self,
+        dim: int,
+        clusters: int | float | None = None,
+        neighbors: int | None = None,
+        density: str = "mean",
+    ):
+        super().__init__(dim, clusters, neighbors, density)
         if not isinstance(clusters, int):
             raise ValueError(
                 f"{type(self).__name__} has weights for each new token: give clusters as a whole number, "

@@ -152,6 +152,42 @@ def test_windows_of_a_swin():
     plt.close(swin.draw(found, picture, subject.label))
 
 
+SWINS = {
+    "micro_swin": ["received"],
+    "micro_stvit_swin": ["received", "windows"],
+    "micro_stvit_r_swin": ["received", "windows_unit_1", "windows_unit_2"],
+}
+
+
+@pytest.mark.parametrize("name", SWINS)
+def test_every_shipped_swin_is_drawn(name):
+    from analysis.attention_maps.draw import draw
+
+    subject = open_model(name)
+    assert subject.trained
+    drawn = draw(subject, photo("scene:0", subject.size))
+    assert list(drawn) == SWINS[name]
+    plt.close("all")
+
+
+def test_windows_go_back_to_their_places_on_the_map():
+    """Against timm's own rolling and cutting: what a shifted window held comes back where it was."""
+    from timm.models.swin_transformer import window_partition
+
+    there = torch.arange(2 * 64.0).reshape(2, 8, 8, 1)
+    for shift in (0, 2):
+        cut = window_partition(there.roll((-shift, -shift), (1, 2)), (4, 4)).flatten(1)  # (B·windows, 16)
+        back = swin.from_windows(cut, (8, 8), (4, 4), (shift, shift), 2)
+        assert torch.equal(back, there.flatten(1))
+
+
+def test_attention_received_sums_to_one_and_is_even_for_even_weights():
+    subject = open_model("micro_swin")
+    found = swin.capture_received(subject.model, torch.zeros(1, 3, 64, 64))
+    assert found.grid == (8, 8) and found.layers == list(range(1, 13))
+    torch.testing.assert_close(found.maps.sum(-1), torch.ones(1, 12))
+
+
 def test_sliders_change_the_picture_and_patches_can_be_pressed():
     subject = open_model("micro_deit_class_token")
     box = explorer.explore(subject, photo("scene:2", 48))

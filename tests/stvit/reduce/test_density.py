@@ -89,3 +89,26 @@ def test_equal_tokens_are_clustered_without_complaint():
 def test_k_means_moves_to_the_means():
     z = torch.tensor([[[0.0], [10.0], [1.0], [9.0], [5.1]]])
     assert k_means(z, 2, 3)[0].tolist() == [0, 1, 0, 1, 1]
+
+
+def test_the_printed_density_in_the_log_domain():
+    """log ρ of Eq. 6 is the logarithm of the printed exponential, where that is no zero."""
+    from stvit.reduce.density import log_density, squared_distances
+
+    z = torch.randn(2, 5, 3, dtype=torch.float64)
+    distance = torch.cdist(z, z).square().sum(2)
+    torch.testing.assert_close(log_density(squared_distances(z), 3), -distance)
+    torch.testing.assert_close(log_density(squared_distances(z), 3).exp(), torch.exp(-distance))
+    assert torch.exp(-torch.cdist(*2 * [torch.randn(1, 60, 64)]).square().sum(2)).max() == 0  # in 32 bits
+
+
+def test_as_printed_separation_decides_nothing():
+    """Why "sum" is not the default: on 40 tokens of 64 channels its centers are the densest tokens, δ or not."""
+    from stvit.reduce.density import density_peaks, log_density, squared_distances
+
+    z = torch.randn(8, 40, 64, generator=torch.Generator().manual_seed(0))
+    densest = log_density(squared_distances(z), 64).topk(4, dim=1).indices
+    printed, _ = density_peaks(z, 4, rule="sum")
+    mean, _ = density_peaks(z, 4)
+    assert torch.equal(printed.sort(1).values, densest.sort(1).values)
+    assert not torch.equal(mean.sort(1).values, densest.sort(1).values)
