@@ -24,7 +24,9 @@ class SemanticOptions:
     position: positional encoding of the semantic tokens after the STGM (learned, conditional), or of their
         attention (relative): the rows of Table 14
     stgm_keys: the STGM's layers look at Concat(S, X) (concat), at the image tokens X alone (image), or the
-        first at X and further ones at Concat(S, X) (image_first), which is Eqs. 1 and 2 to the letter
+        first at X and further ones at Concat(S, X) (image_first), which is Eqs. 1 and 2 to the letter. The default
+        departs from Eq. 1: with P among the first layer's keys 11 of Table 2's 12 FLOPs cells come out at the
+        printed digit, with image_first 1, so that concat is what the authors ran
     key_windows: w_k of the first and of further STGM layers, in image tokens; "fitted" is w + 3 and 2w, 10 and
         14 for windows of 7. A key window as large as the map is global attention
     cross_window: side of the window of cross-window layers, in windows, or "global"

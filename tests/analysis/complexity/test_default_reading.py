@@ -37,3 +37,17 @@ def test_the_figure_counts_cells_with_a_closed_form(source):
     found = rows() if source == "rows" else compute("cells").to_dict("records")
     left = figures.residuals(found).axes[0]
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["STViT, 61 cells", "BAT, 30 cells"]
+
+
+@pytest.mark.parametrize(("keys", "come_out"), [((True, True), 11), ((False, True), 1), ((False, False), 0)])
+def test_table_2_decides_which_keys_the_first_layer_had(keys, come_out, monkeypatch):
+    """Concat(P, X), against Eq. 1's X alone: why ``stgm_keys`` is "concat" by default."""
+    from functools import partial
+
+    from analysis.complexity import closed_semantic
+    from analysis.complexity.readings import cells, rounded
+
+    monkeypatch.setattr(closed_semantic, "stgm", partial(closed_semantic.stgm, concat=keys))
+    table = [c for c in cells() if (c.paper, c.table) == ("STViT", "2") and c.setting != "base"]
+    found = [rounded(readings()[cell[:4]].flops()[0], cell.printed) == cell.printed for cell in table]
+    assert len(found) == 12 and sum(found) == come_out
