@@ -114,13 +114,15 @@ CLAIMS = (
     Claim(
         "bat_table3_keep70",
         "Each step of BAT adds at keep rate 0.7",
-        above("+ inattentive token clustering", "+ inattentive token pack")
+        above("+ inattentive token pack", "attentive token preservation")
+        + above("+ inattentive token clustering", "+ inattentive token pack")
         + above("+ attentive token matching", "+ inattentive token clustering"),
     ),
     Claim(
         "bat_table3_keep50",
         "Each step of BAT adds at keep rate 0.5",
-        above("+ inattentive token clustering", "+ inattentive token pack")
+        above("+ inattentive token pack", "attentive token preservation")
+        + above("+ inattentive token clustering", "+ inattentive token pack")
         + above("+ attentive token matching", "+ inattentive token clustering"),
     ),
     Claim(

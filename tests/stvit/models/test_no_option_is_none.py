@@ -17,6 +17,7 @@ from stvit.models.stvit_swin import STViTRSwin, STViTSwin
 from stvit.models.stvit_video_swin import STViTVideoSwin
 from stvit.models.vit import SemanticTokens
 from stvit.reduce import METHODS
+from stvit.models.reduced_vit import Place
 from stvit.training.config import TrainConfig
 
 TINY = dict(img_size=32, patch_size=8, embed_dim=16, depth=4, num_heads=2, num_classes=3)
@@ -27,7 +28,7 @@ def defaults(cls) -> dict:
     return {
         name: parameter.default
         for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.default is not inspect.Parameter.empty and name not in ("stage", "self")
+        if parameter.default is not inspect.Parameter.empty and name not in ("self", *Place._fields)
     }
 
 
