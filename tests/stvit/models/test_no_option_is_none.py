@@ -12,12 +12,12 @@ from timm.models.vision_transformer import VisionTransformer
 import stvit
 from stvit.checkpoints import load_checkpoint, save_checkpoint
 from stvit.layers.window_options import SemanticOptions
+from stvit.models.reduced_vit import Place
 from stvit.models.registry import default_cfgs
 from stvit.models.stvit_swin import STViTRSwin, STViTSwin
 from stvit.models.stvit_video_swin import STViTVideoSwin
 from stvit.models.vit import SemanticTokens
 from stvit.reduce import METHODS
-from stvit.models.reduced_vit import Place
 from stvit.training.config import TrainConfig
 
 TINY = dict(img_size=32, patch_size=8, embed_dim=16, depth=4, num_heads=2, num_classes=3)
