@@ -11,28 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.commands import Parser, command
+from analysis.dependencies import needed
 from analysis.formats import dump
 from analysis.results import RESULTS, ROOT, versions
 
 STATE = ROOT / ".cache" / "reproduce.json"
-PICTURES = (
-    "analysis/images.py",
-    "analysis/shared/models.py",
-    "analysis/panels.py",
-    "results/checkpoints",
-    "stvit",
-)
-FLOOR = ("analysis/results.py", "analysis/formats.py", "analysis/style.py")
+CHECKPOINTS = "results/checkpoints"
 
 
 @dataclass(frozen=True)
 class Job:
-    """An analysis of the main job: ``python -m analysis.NAME ARGUMENTS`` writes ``results/NAME``."""
+    """An analysis: ``python -m analysis.NAME ARGUMENTS`` writes ``results/NAME``.
+
+    What it depends on are the modules that it imports, which ``analysis.dependencies`` finds, and its inputs.
+    """
 
     name: str
     about: str
-    sources: tuple[str, ...]  # files and folders whose content decides the outcome
+    inputs: tuple[str, ...] = ()  # files and folders of data that it reads
     arguments: tuple[str, ...] = ("--report",)
+    measures: bool = False  # this machine's speed: runs when asked for by name alone
 
     @property
     def command(self) -> list[str]:
@@ -40,67 +38,61 @@ class Job:
 
 
 JOBS = [
-    Job("overview", "STViT in one picture", ("analysis/overview.py", "stvit")),
-    Job(
-        "complexity",
-        "FLOPs: printed, in closed form, counted",
-        ("analysis/complexity", "results/paper/flops_cells.csv", "stvit"),
-    ),
-    Job("cluster_sim", "the cluster-center recovery theorem, simulated", ("analysis/cluster_sim",)),
+    Job("overview", "STViT in one picture"),
+    Job("complexity", "FLOPs: printed, in closed form, counted", ("results/paper/flops_cells.csv",)),
+    Job("cluster_sim", "the cluster-center recovery theorem, simulated"),
     Job(
         "ablations",
         "the papers' ablations, trained on scenes; shipped checkpoints counted again",
-        ("analysis/ablations", "results/ablations/cells", "results/checkpoints", "stvit"),
+        ("results/ablations/cells", CHECKPOINTS),
     ),
-    Job(
-        "attention_maps",
-        "who looks at whom, and the captions in numbers",
-        ("analysis/attention_maps", *PICTURES),
-    ),
-    Job("token_maps", "what becomes of each patch, by every method", ("analysis/token_maps", *PICTURES)),
+    Job("attention_maps", "who looks at whom, and the captions in numbers", (CHECKPOINTS,)),
+    Job("token_maps", "what becomes of each patch, by every method", (CHECKPOINTS,)),
     Job(
         "planes",
         "accuracy against FLOPs and throughput, printed and ours",
-        ("analysis/planes.py", "results/paper", "results/ablations/cells"),
+        ("results/paper", "results/ablations/cells"),
     ),
     Job(
         "throughput",
         "measured speeds beside the FLOPs saved, from their records (python -m analysis.throughput --suite)",
-        ("analysis/throughput", "results/throughput/measured", "results/paper"),
+        ("results/throughput/measured", "results/paper"),
     ),
     Job(
         "dense",
         "detection and segmentation with STViT-R, trained on scenes",
         (
-            "analysis/dense",
             "results/dense/cells",
             "results/dense/steps",
             "results/dense/checkpoints",
             "results/complexity/cells.csv",
             "results/paper",
-            "stvit",
         ),
     ),
     Job(
         "video",
         "STViT on Video Swin: Table 6, small models trained on moving scenes, tokens over frames",
-        ("analysis/video", "results/video/cells", "results/video/checkpoints", "results/paper", "stvit"),
+        ("results/video/cells", "results/video/checkpoints", "results/paper"),
     ),
-    Job(
-        "diversity", "how diverse the tokens are that each method leaves", ("analysis/diversity.py", "stvit")
-    ),
+    Job("diversity", "how diverse the tokens are that each method leaves"),
+    Job("overhead", "what deciding and merging cost beside the layers, timed on this machine", measures=True),
 ]
 
 
-def fingerprint(job: Job) -> str:
-    """A hash over the sources of a job, its arguments and the package versions."""
-    state = hashlib.sha256(json.dumps([job.arguments, versions()], sort_keys=True).encode())
-    for name in (*job.sources, *FLOOR):
+def dependencies(job: Job) -> list[Path]:
+    """The sources of the modules that a job imports, and its data."""
+    files = needed(f"analysis.{job.name}", ROOT)
+    for name in job.inputs:
         path = ROOT / name
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        for file in files:
-            if file.suffix in (".py", ".csv", ".json", ".safetensors"):
-                state.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+        files += sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return [file for file in files if file.suffix in (".py", ".csv", ".json", ".safetensors")]
+
+
+def fingerprint(job: Job) -> str:
+    """A hash over what a job depends on, its arguments and the package versions."""
+    state = hashlib.sha256(json.dumps([job.arguments, versions()], sort_keys=True).encode())
+    for file in dependencies(job):
+        state.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return state.hexdigest()
 
 
@@ -161,7 +153,8 @@ def main(argv: list[str] | None = None) -> int:
     unknown = [name for name in args.names if name not in table]
     if unknown:
         runner.error(f"unknown analysis {unknown[0]!r}; choose from {', '.join(table)}")
-    return run([table[name] for name in args.names] if args.names else JOBS, args.force)
+    names = args.names or [job.name for job in JOBS if not job.measures]
+    return run([table[name] for name in names], args.force)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ ROOMS = [
     ("stvit",),  # the front door: public names, which no module of the house asks for
     (
         "analysis.commands",
+        "analysis.dependencies",
         "analysis.formats",
         "analysis.results",
         "analysis.style",
