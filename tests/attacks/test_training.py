@@ -343,13 +343,11 @@ def test_from_pretrained_to_use_killed_twice(tmp_path, capsys):
 
 
 def await_epoch(run: subprocess.Popen, out: Path, epoch: int) -> None:
-    deadline = time.monotonic() + 120
-    while True:
+    """Until the model after this epoch is there."""
+    record, deadline = out / "model" / "record.json", time.monotonic() + 400
+    while not record.exists() or json.loads(record.read_text())["epochs"] < epoch:
         assert run.poll() is None and time.monotonic() < deadline
-        path = out / state.STATE
-        if path.exists() and torch.load(path, weights_only=True)["epoch"] >= epoch:
-            return
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def test_the_image_size_is_saved_with_the_model(photographs, tmp_path):
