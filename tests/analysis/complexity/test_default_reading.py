@@ -44,9 +44,8 @@ def test_table_2_decides_which_keys_the_first_layer_had(keys, come_out, monkeypa
     """Concat(P, X), against Eq. 1's X alone: why ``stgm_keys`` is "concat" by default."""
     from functools import partial
 
-    from analysis.complexity.readings import cells, rounded
-
-    from analysis.complexity import closed_semantic
+    from analysis.shared.flops import closed_semantic
+    from analysis.shared.flops.readings import cells, rounded
 
     monkeypatch.setattr(closed_semantic, "stgm", partial(closed_semantic.stgm, concat=keys))
     table = [c for c in cells() if (c.paper, c.table) == ("STViT", "2") and c.setting != "base"]
