@@ -135,8 +135,8 @@ TABLES: tuple[Table, ...] = (
             stvit("layers 4-5", {"DeiT-S": 80.3}, stgm_at=4),
             stvit("layers 5-6", {"DeiT-S": 80.3}, stgm_at=5),
         ),
-        "Printed are the positions nearest in proportion of depth: base depth 4, 3, 7 and 8 of 12. Six layers have no place for "
-        "the other two, 5 of 12 (between layers) and 10 of 12 (an STGM of two layers that none follows is layers 5-6 here).",
+        "Printed are the positions nearest in proportion of depth: base depth 4, 3, 7 and 8 of 12. Six layers have no "
+        "place for the other two, 5 of 12 (between layers) and 10 of 12 (what two layers from 5 on are here already).",
     ),
     Table(
         "stvit_table8",

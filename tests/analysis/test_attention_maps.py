@@ -229,5 +229,5 @@ def test_command_line(tmp_path, capsys):
     assert (tmp_path / "semantic_1.png").exists() and "semantic_1.png" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
         command.main(["--image", "nothing.jpg"])
-    assert stop.value.code == 1
+    assert stop.value.code == 2
     assert capsys.readouterr().err.strip().count("\n") == 0
