@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.crops import Crops
-    from analysis.shared.models import Subject
     from analysis.results import Report
+    from analysis.shared.models import Subject
 
 CROPS, BATCH = 200, 10
 SHOWN = ("astronaut", "chelsea", "coffee")

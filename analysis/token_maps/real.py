@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis.images import normalised
-from analysis.shared.models import Subject
 from analysis.results import RESULTS
+from analysis.shared.models import Subject
 from analysis.token_maps import figures, follow
 from analysis.token_maps.subjects import FIGURE_2, OFF_THE_SHELF, off_the_shelf
 
