@@ -18,10 +18,10 @@ from torch import nn
 
 from stvit.checkpoints import load_checkpoint
 from stvit.checkpoints.saving import plain
+from stvit.command import check_numbers, open_device, run_command
 from stvit.data.folders import check_same_classes
 from stvit.data.opened import described, kind_of, open_held_out
 from stvit.training.config import TrainConfig
-from stvit.training.messages import one_line, run_command
 from stvit.training.scores import Scores, evaluate, half_width, predict
 
 __all__ = ["Scores", "evaluate", "half_width", "predict"]
@@ -73,11 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate as the command line says, and print the scores."""
-    for name, lowest in LOWEST.items():
-        if getattr(args, name) < lowest:
-            raise ValueError(
-                f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be {lowest} or more"
-            )
+    check_numbers(args, LOWEST)
     device = open_device(args.device)
     model = open_classifier(args.checkpoint).to(device)
     config = data_config(args, model)
@@ -89,15 +85,6 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(plain(asdict(scores) | ({"skipped": skipped} if skipped else {}))))
     else:
         print(describe(scores, names, skipped))
-
-
-def open_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name} cannot be used here: {one_line(error)}") from error
-    return device
 
 
 def open_classifier(path: str) -> nn.Module:

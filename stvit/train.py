@@ -32,13 +32,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stvit.checkpoints.saving import clear_scratch, plain
+from stvit.command import run_command
 from stvit.data.share import Share
 from stvit.reduce import keep_rate_at
 from stvit.training import build, state
 from stvit.training.config import TrainConfig, from_command_line
 from stvit.training.journal import Journal
 from stvit.training.lock import FolderLock
-from stvit.training.messages import run_command
 from stvit.training.tasks import LABELS, check_options, create_task
 
 BAD = "not_finite.pt"

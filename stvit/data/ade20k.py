@@ -19,8 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
+
+from stvit.command import check_numbers, run_command
+from stvit.data.images import read_numbers, read_pixels
+from stvit.data.maps import CLASS_NAMES, SceneMaps
+from stvit.data.scenes import SMALLEST, SceneConfig, sized
 
 IGNORED = 255
 CLASSES = 150  # of the benchmark, where no file names them
@@ -55,14 +59,7 @@ class AdeFolder(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         picture, annotation = self.pairs[int(i)]
-        with Image.open(picture) as file:
-            image = pil_to_tensor(file.convert("RGB"))  # (3, H, W)
-        with Image.open(annotation) as file:
-            if file.mode not in ("L", "P"):
-                raise ValueError(
-                    f"{annotation} is {file.mode}: a map of classes has one number of 8 bits a pixel"
-                )
-            numbers = pil_to_tensor(file)[0]  # (H, W)
+        image, numbers = read_pixels(picture), read_numbers(annotation)  # (3, H, W), (H, W)
         if numbers.shape != image.shape[1:]:
             raise ValueError(
                 f"{annotation} is {numbers.shape[1]} × {numbers.shape[0]}, {picture} is "
@@ -91,7 +88,10 @@ def class_names(root: Path) -> tuple[str, ...]:
     files = sorted(root.glob(NAMES))
     if not files:
         return tuple(f"class {i}" for i in range(1, CLASSES + 1))
-    lines = files[0].read_text(encoding="utf-8").splitlines()
+    try:
+        lines = files[0].read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{files[0]} is not a text in UTF-8") from None
     names = tuple(line.rsplit("\t", 1)[-1].strip() for line in lines[1:] if line.strip())
     if not names or len(names) >= IGNORED:
         raise ValueError(f"{files[0]} names {len(names)} classes; between 1 and {IGNORED - 1} are possible")
@@ -100,9 +100,6 @@ def class_names(root: Path) -> tuple[str, ...]:
 
 def write(root: str | Path, size: int, counts: dict[str, int], data_seed: int = 0) -> Path:
     """Scenes as such a folder, without loss; ``counts`` are by split (train, validation)."""
-    from stvit.data.maps import CLASS_NAMES, SceneMaps
-    from stvit.data.scenes import SceneConfig, sized
-
     root = Path(root)
     for split, count in counts.items():
         scenes = SceneMaps(sized(SceneConfig(seed=data_seed), size), split, count)
@@ -132,9 +129,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--validation", type=int, default=256, help="validation scenes (256)")
     parser.add_argument("--data-seed", type=int, default=0, help="which scenes (0)")
     args = parser.parse_args(argv)
+    return run_command(lambda: write_scenes(args), status=2)
+
+
+def write_scenes(args: argparse.Namespace) -> None:
+    check_numbers(args, {"train": 1, "validation": 1, "size": SMALLEST, "data_seed": 0})
     counts = {"train": args.train, "validation": args.validation}
     print(write(args.folder, args.size, counts, args.data_seed))
-    return 0
 
 
 if __name__ == "__main__":

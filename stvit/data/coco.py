@@ -16,20 +16,19 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
+from tqdm import tqdm
 
-from stvit.extras import require
+from stvit.command import check_numbers, run_command
+from stvit.data.coco_format import read_annotations
+from stvit.data.coco_masks import decode, encode
+from stvit.data.images import read_pixels
+from stvit.data.objects import SceneObjects
+from stvit.data.scenes import CLASSES, SMALLEST, SceneConfig, sized
 
 NAMES = {"train": "train", "validation": "val", "val": "val", "test": "test"}
-NEEDED = {
-    "images": ("id", "file_name", "height", "width"),
-    "annotations": ("id", "image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
-}
 
 
 class CocoFolder(torch.utils.data.Dataset):
@@ -54,17 +53,8 @@ class CocoFolder(torch.utils.data.Dataset):
         self.images = images[:count] if count else images
         self.objects: dict[int, list[dict]] = {image["id"]: [] for image in images}
         for annotation in content["annotations"]:
-            self.check(annotation)
             self.objects[annotation["image_id"]].append(annotation)
         self.check_files()
-
-    def check(self, annotation: dict) -> None:
-        for name, known in (("image_id", self.objects), ("category_id", self.labels)):
-            if annotation[name] not in known:
-                raise ValueError(
-                    f"{self.annotations}: annotation {annotation['id']} has {name} {annotation[name]}, which is not "
-                    f"among the file's {'images' if name == 'image_id' else 'categories'}"
-                )
 
     def check_files(self) -> None:
         there = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
@@ -81,8 +71,7 @@ class CocoFolder(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
         entry = self.images[int(i)]
-        with Image.open(self.folder / entry["file_name"]) as file:
-            image = pil_to_tensor(file.convert("RGB"))  # (3, H, W)
+        image = read_pixels(self.folder / entry["file_name"])
         if tuple(image.shape[1:]) != (entry["height"], entry["width"]):
             raise ValueError(
                 f"{entry['file_name']} is {image.shape[2]} × {image.shape[1]}, {self.annotations} says "
@@ -94,26 +83,17 @@ class CocoFolder(torch.utils.data.Dataset):
         objects, size = self.objects[entry["id"]], (entry["height"], entry["width"])
         boxes = torch.tensor([o["bbox"] for o in objects], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]  # x, y, width, height → corners
-        masks = [self.mask(o, size) for o in objects]
+        masks = [decode(o["segmentation"], size) for o in objects]
+        areas = [float(o.get("area", mask.sum())) for o, mask in zip(objects, masks, strict=True)]
         target = {
             "boxes": boxes,
             "labels": torch.tensor([self.labels[o["category_id"]] for o in objects], dtype=torch.int64),
             "masks": torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.uint8),
             "iscrowd": torch.tensor([o.get("iscrowd", 0) for o in objects], dtype=torch.int64),
-            "area": torch.tensor([float(o.get("area", 0)) for o in objects]),
+            "area": torch.tensor(areas),  # of the mask where the file does not say
         }
         image_id = {"image_id": torch.tensor(entry["id"])}
         return {**(learnable(target, size) if self.trainable else target), **image_id}
-
-    def mask(self, annotation: dict, size: tuple[int, int]) -> Tensor:
-        """(H, W) of 0 and 1 from polygons or runs; what lies outside the image is cut off."""
-        try:
-            return decode(annotation["segmentation"], size)
-        except (KeyError, ValueError, TypeError, IndexError) as error:
-            what = "it has none" if isinstance(error, KeyError) else str(error)
-            raise ValueError(
-                f"{self.annotations}: the segmentation of annotation {annotation['id']} cannot be read: {what}"
-            ) from error
 
 
 def open_coco(config, place: str, split: str, count: int) -> CocoFolder:
@@ -135,26 +115,6 @@ def find_split(root: Path, split: str) -> tuple[Path, Path]:
     return found[0], root / found[0].stem.removeprefix("instances_")
 
 
-def read_annotations(path: Path) -> dict:
-    """The JSON, with the lists and fields that it must have."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    for name, fields in NEEDED.items():
-        if not isinstance(content, dict) or not isinstance(content.get(name), list):
-            raise ValueError(f"{path} has no list of {name}; COCO's has {', '.join(NEEDED)}")
-        for entry in content[name]:
-            absent = [field for field in fields if field not in entry]
-            if absent:
-                raise ValueError(f"{path}: an entry of {name} has no {absent[0]}: {str(entry)[:120]}")
-            if name == "annotations" and len(entry["bbox"]) != 4:
-                raise ValueError(
-                    f"{path}: annotation {entry['id']} has the box {entry['bbox']}, not x, y, width, height"
-                )
-    return content
-
-
 def learnable(target: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
     """What a detector can be trained on: single objects of which box and mask are in the image."""
     height, width = size
@@ -166,33 +126,6 @@ def learnable(target: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Ten
         & target["masks"].flatten(1).bool().any(1)
     )
     return {name: value[keep] for name, value in {**target, "boxes": boxes}.items()}
-
-
-def decode(segmentation: list | dict, size: tuple[int, int]) -> Tensor:
-    """Polygons, or runs with counts as a list or as a string, by COCO's own tools: (H, W) uint8."""
-    tools = require("pycocotools.mask", "COCO's layout")
-    if isinstance(segmentation, dict):
-        if list(segmentation["size"]) != list(size):
-            raise ValueError(f"runs for {segmentation['size']}, an image of {list(size)}")
-        runs = segmentation
-        if isinstance(runs["counts"], list):
-            if sum(runs["counts"]) != size[0] * size[1]:
-                raise ValueError(f"runs of {sum(runs['counts'])} pixels for {size[0] * size[1]}")
-            runs = tools.frPyObjects(runs, *size)
-    else:
-        if any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-            raise ValueError("a polygon needs three or more points x, y")
-        if not segmentation:
-            return torch.zeros(size, dtype=torch.uint8)
-        runs = tools.merge(tools.frPyObjects(segmentation, *size))
-    return torch.from_numpy(tools.decode(runs))
-
-
-def encode(mask: Tensor) -> dict:
-    """(H, W) of 0 and 1 → runs, as JSON can hold them."""
-    tools = require("pycocotools.mask", "COCO's layout")
-    runs = tools.encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8)))
-    return {"size": list(map(int, runs["size"])), "counts": runs["counts"].decode("ascii")}
 
 
 def write_coco(
@@ -232,11 +165,6 @@ def annotation_of(target: dict[str, Tensor], k: int) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from tqdm import tqdm
-
-    from stvit.data.objects import SceneObjects
-    from stvit.data.scenes import CLASSES, SceneConfig, sized
-
     parser = argparse.ArgumentParser(
         prog="python -m stvit.data.coco",
         description=__doc__,
@@ -248,12 +176,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=64, help="height and width (64)")
     parser.add_argument("--data-seed", type=int, default=0, help="which scenes (0)")
     args = parser.parse_args(argv)
+    return run_command(lambda: write_scenes(args), status=2)
+
+
+def write_scenes(args: argparse.Namespace) -> None:
+    """Scenes as a folder in COCO's layout."""
+    check_numbers(args, {"train": 1, "val": 1, "image_size": SMALLEST, "data_seed": 0})
     config = sized(SceneConfig(seed=args.data_seed), args.image_size)
     for split, count in (("train", args.train), ("validation", args.val)):
         scenes = SceneObjects(config, split, count)
         items = tqdm((scenes[i] for i in range(count)), f"{split} images", count, disable=None)
         print(write_coco(args.out, split, items, CLASSES))
-    return 0
 
 
 if __name__ == "__main__":

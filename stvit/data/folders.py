@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
-from timm.data import create_dataset, create_loader
+from timm.data import ImageDataset, create_dataset, create_loader
+from timm.data.readers.reader_image_folder import ReaderImageFolder
 from torch.utils.data import Subset
 
+from stvit.checkpoints.errors import some
+from stvit.data.augmentation import guard
+from stvit.data.images import ImageError, read_rgb
 from stvit.data.share import Batch, Share
 from stvit.extras import require
 
@@ -58,6 +62,7 @@ def photograph_source(open_split: OpenSplit, config, place: str, share: Share) -
         re_mode="pixel",
         **loading(config),
     )
+    guard(train.transform)
     names, evaluation = evaluation_batches(open_split, config, place, share)
     check_same_classes(class_names(train, config), names, f"{config.data}: training", "evaluation")
     return TimmSource(loader, evaluation, names, share)
@@ -98,15 +103,51 @@ def loading(config) -> dict:
     )
 
 
-def open_folder(config, place: str, training: bool):
-    """The images of FOLDER/train/CLASS or of FOLDER/validation/CLASS, as many as were asked for."""
-    split = "train" if training else held_out_split(Path(place))
-    if not (Path(place) / split).is_dir():
+class Photographs(ImageDataset):
+    """timm's data set, where a file that cannot be decoded is an error; timm's puts another image in its place."""
+
+    def __getitem__(self, i: int):
+        name = self.reader.filename(i, absolute=True)
+        try:
+            file, label = self.reader[i]
+        except OSError as error:
+            raise ImageError(f"{name} cannot be opened: {error.strerror or error}") from None
+        with file:
+            image = read_rgb(file, name)
+        return image if self.transform is None else self.transform(image), label
+
+
+def open_folder(config, place: str, training: bool) -> torch.utils.data.Dataset:
+    """The images of FOLDER/train/CLASS or of FOLDER/validation/CLASS, as many as were asked for.
+
+    The classes are those of the training split, where there is one.
+    """
+    folder = Path(place)
+    split = "train" if training else held_out_split(folder)
+    reader = read_folder(folder / split)
+    if not training and (folder / "train").is_dir():
+        classes = read_folder(folder / "train").class_to_idx
+        empty = {name for name in classes if (folder / split / name).is_dir()}
+        there = tuple(name for name in classes if name in reader.class_to_idx or name in empty)
+        others = tuple(name for name in reader.class_to_idx if name not in classes)
+        check_same_classes(tuple(classes), there + others, str(folder / "train"), str(folder / split))
+        reader = ReaderImageFolder(str(folder / split), class_map=classes)
+    return cut(Photographs(None, reader), config, training)
+
+
+def read_folder(folder: Path) -> ReaderImageFolder:
+    """The images of FOLDER/CLASS/*.jpg and their classes; ValueError where there are none."""
+    try:
+        reader = ReaderImageFolder(str(folder))
+    except RuntimeError:  # no images
         raise ValueError(
-            f"no images in {Path(place) / split}: a folder of images holds train/CLASS/*.jpg and "
-            "validation/CLASS/*.jpg; --data scenes needs no files"
-        )
-    return cut(create_dataset("", root=place, split=split, is_training=training), config, training)
+            f"no images in {folder}: a folder of images holds train/CLASS/*.jpg and validation/CLASS/*.jpg; --data "
+            "scenes needs no files"
+        ) from None
+    if "" in reader.class_to_idx:
+        loose = next(path for path, label in reader.samples if label == reader.class_to_idx[""])
+        raise ValueError(f"{loose} is in no class's folder: images are in {folder}/CLASS/*.jpg")
+    return reader
 
 
 def open_reader(reader: str, config, place: str, training: bool):
@@ -174,7 +215,8 @@ def check_same_classes(first: tuple[str, ...], second: tuple[str, ...], one: str
     if first == second:
         return
     alone = {one: sorted(set(first) - set(second)), other: sorted(set(second) - set(first))}
-    listed = "; ".join(f"only in {where}: {', '.join(names[:4])}" for where, names in alone.items() if names)
+    listed = "; ".join(f"only in {where}: {some(names)}" for where, names in alone.items() if names)
     raise ValueError(
-        f"the classes differ: {one} has {len(first)}, {other} {len(second)} ({listed or 'in another order'})"
+        f"the classes differ: {one} has {len(first)} ({some(list(first))}), {other} {len(second)} "
+        f"({some(list(second))}); {listed or 'they are in another order'}"
     )

@@ -28,6 +28,7 @@ HUES = ("red", "green", "blue")
 CLASSES = tuple(f"{hue} {shape}" for shape in SHAPES for hue in HUES)
 MOTIONS = ("still", "right", "down", "left", "up")
 SPLITS = ("train", "validation", "test")
+SMALLEST = 8  # pixels of a scene's side; smaller ones show nothing
 SMALL = 5.5  # objects of a smaller radius are reported apart
 
 # Each quantity has a stream of random numbers to itself: adding one leaves the others as they are.
@@ -226,6 +227,8 @@ def boxes(instances: Tensor, count: int) -> Tensor:
 
 def sized(config: SceneConfig, size: int) -> SceneConfig:
     """The same scenes at another resolution."""
+    if size < SMALLEST:
+        raise ValueError(f"scenes of {size} × {size} pixels show nothing; they must be {SMALLEST} or larger")
     scale = size / config.size
     lengths = {name: getattr(config, name) * scale for name in ("min_radius", "max_radius", "outline")}
     return replace(config, size=size, **lengths)

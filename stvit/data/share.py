@@ -60,4 +60,5 @@ class ShuffledOrder:
 
 def in_order(count: int, share: Share, batch_size: int) -> tuple[Tensor, ...]:
     """Batches of this process's items, which over all processes are each item once."""
-    return torch.arange(share.rank, count, share.processes).split(batch_size)
+    own = torch.arange(count)[share.rank :: share.processes]
+    return own.split(batch_size) if len(own) else ()

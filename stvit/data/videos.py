@@ -140,6 +140,7 @@ class Loader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
+        any_read = False
         for read in self.loader:
             for name, reason in (failure for one in read for failure in one.failures):
                 if name not in self.skipped:
@@ -147,7 +148,11 @@ class Loader:
                     tqdm.write(f"skipped {name}: {reason}", file=sys.stderr)
             good = [one for one in read if one.clips is not None]
             if good:
+                any_read = True
                 yield torch.stack([one.clips for one in good]), torch.tensor([one.label for one in good])
+        if self.skipped and not any_read:
+            name, reason = next(iter(self.skipped.items()))
+            raise ValueError(f"none of {len(self.skipped)} videos could be read, such as {name}: {reason}")
 
 
 class VideoSource:
@@ -197,6 +202,10 @@ def evaluation_loader(videos: Videos, config, share: Share) -> Loader:
 
 def open_videos(config, folder: Path, names: tuple[str, ...], split: str, training: bool = False) -> Videos:
     listed = read_list(folder, split)
+    if not any(video.path.exists() for video in listed):
+        raise ValueError(
+            f"none of the {len(listed)} videos that {list_file(folder, split)} lists is there, such as {listed[0].path}"
+        )
     count = config.train_images if training else config.eval_images
     if count and count < len(listed):
         chance = torch.Generator().manual_seed(config.data_seed)
@@ -223,7 +232,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
     """The lines of classes.txt; without it the labels of train.csv, or of the held-out list, in order."""
     file = folder / "classes.txt"
     if file.exists():
-        return tuple(filter(None, file.read_text(encoding="utf-8").splitlines()))
+        return tuple(filter(None, file.read_text(encoding="utf-8-sig").splitlines()))
     split = "train" if list_file(folder, "train").exists() else held_out_split(folder)
     labels = {video.label for video in read_list(folder, split)}
     if all(label.isdigit() for label in labels):
@@ -238,8 +247,11 @@ def read_list(folder: Path, split: str) -> list[Video]:
         raise ValueError(
             f"{file} does not exist, which would list the videos of the {split} split and their labels"
         )
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if any(row)]
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if any(row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file} is not a table in UTF-8: {error}") from None
     header = rows[0] if rows and "label" in rows[0] else ["path", "label"]
     rows = rows[1:] if rows and rows[0] == header else rows
     if not {"path", "youtube_id"} & set(header):
@@ -249,14 +261,18 @@ def read_list(folder: Path, split: str) -> list[Video]:
     short = [row for row in rows if len(row) < len(header) - ("split" in header)]
     if not rows or short:
         raise ValueError(f"{file}: {f'the line {short[0]} is too short' if short else 'no video is listed'}")
-    return [_video(folder, split, dict(zip(header, row, strict=False))) for row in rows]
+    try:
+        return [_video(folder, split, dict(zip(header, row, strict=False))) for row in rows]
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def _video(folder: Path, split: str, row: dict[str, str]) -> Video:
     """A path as it is listed, or below the split or the class; what is found nowhere is reported when it is read."""
-    label = row["label"]
-    name = row.get("path") or (
-        f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}.mp4"
-    )
+    label, name = row["label"], row.get("path") or row.get("youtube_id")
+    if not label or not name:
+        raise ValueError(f"the line {','.join(row.values())} has no {'video' if label else 'label'}")
+    if not row.get("path"):
+        name = f"{name}_{int(row['time_start']):06d}_{int(row['time_end']):06d}.mp4"
     places = [folder / name, folder / split / name, folder / split / label / name, folder / label / name]
     return Video(next((place for place in places if place.exists()), places[0]), label)

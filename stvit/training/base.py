@@ -21,7 +21,7 @@ from tqdm import tqdm
 from stvit.checkpoints import config_beside, fill, find_weights, read_config, read_state_dict
 from stvit.models.reduced_vit import method_choices
 from stvit.models.sparsified_swin import CHOICES as SWIN_CHOICES
-from stvit.sparsify import CHOICES as STVIT_CHOICES
+from stvit.models.vit import SEMANTIC_CHOICES
 from stvit.sparsify import sparsify
 from stvit.training.config import TrainConfig, check_model
 
@@ -46,7 +46,7 @@ def choices_of(method: str) -> tuple[str, ...]:
     """Model arguments that are choices of a method rather than arguments of the base."""
     if not method:
         return ()
-    return (*STVIT_CHOICES, *SWIN_CHOICES) if method == "stvit" else method_choices(method)
+    return (*SEMANTIC_CHOICES, *SWIN_CHOICES) if method == "stvit" else method_choices(method)
 
 
 def layers(words: str) -> int | tuple[int, ...] | None:

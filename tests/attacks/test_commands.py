@@ -13,10 +13,10 @@ import timm
 from photographs import write_photographs
 
 import stvit
+from stvit.command import one_line, run_command
 from stvit.evaluate import main as evaluate
 from stvit.train import main as train
 from stvit.training.config import from_command_line
-from stvit.training.messages import one_line, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = dict(img_size=24, patch_size=6, embed_dim=16, depth=2, num_heads=2)

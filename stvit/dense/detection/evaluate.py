@@ -1,7 +1,13 @@
-"""Average precision of boxes and masks as COCO computes it, through torchmetrics and pycocotools."""
+"""``python -m stvit.dense.detection.evaluate``: average precision of boxes and masks as COCO computes it.
+
+python -m stvit.dense.detection.evaluate runs/mine/model
+python -m stvit.dense.detection.evaluate runs/mine/model --data path/to/coco --json
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -10,7 +16,11 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 from torchmetrics.detection.helpers import CocoBackend
+from tqdm import tqdm
 
+from stvit.command import run_command
+from stvit.dense.command import build_parser, check_class_count, open_model
+from stvit.dense.detection.source import held_out_batches
 from stvit.extras import require
 
 # Names here and in torchmetrics.
@@ -35,7 +45,7 @@ def evaluate(
     count = objects = 0
     for images, targets in batches:
         found = model([image.to(device) for image in images])
-        metric.update([told(image) for image in found], [true(target) for target in targets])
+        metric.update([predicted(image) for image in found], [labelled(target) for target in targets])
         count, objects = count + len(images), objects + sum(len(t["labels"]) for t in targets)
     model.train(was_training)
     count, objects = total(count, objects, device)
@@ -44,13 +54,13 @@ def evaluate(
     return {**scores(metric), "images": count, "objects": objects}
 
 
-def told(image: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the model says about an image, masks as pixels."""
+def predicted(image: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The detections of an image, masks as pixels."""
     found = {name: image[name].detach().float().cpu() for name in ("boxes", "scores")}
     return {**found, "labels": image["labels"].cpu(), "masks": (image["masks"][:, 0] >= 0.5).cpu()}
 
 
-def true(target: dict[str, Tensor]) -> dict[str, Tensor]:
+def labelled(target: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: target[name].cpu() for name in ("boxes", "labels", "masks", "iscrowd", "area")}
 
 
@@ -105,3 +115,30 @@ def scores(metric: MeanAveragePrecision) -> dict[str, float | None]:
             value = float(found[f"{kind}_{theirs}"])
             result[f"{prefix}{name}"] = None if value < 0 else 100 * value
     return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser("stvit.dense.detection.evaluate", __doc__, "detect").parse_args(argv)
+    return run_command(lambda: run(args), status=2, debug=args.debug)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score the detector as the command line says, and print the scores."""
+    model, config, device = open_model(args, "detect")
+    names, batches, sizes = held_out_batches(config, args.split)
+    check_class_count(names, model, args.data)
+    found = evaluate(model, tqdm(batches, leave=False), sizes, device)
+    print(json.dumps(found) if args.json else describe(found))
+
+
+def describe(found: dict) -> str:
+    rows = [("", "boxes", "masks")]
+    for name in SCORES:
+        values = (found[f"{prefix}{name}"] for prefix in KINDS)
+        rows.append((name, *("-" if value is None else f"{value:.2f}" for value in values)))
+    table = [f"{name:<10} {box:>7} {mask:>7}" for name, box, mask in rows]
+    return "\n".join([f"images     {found['images']:,} with {found['objects']:,} objects", *table])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -131,6 +131,14 @@ def detection_source(config, share: Share | None = None, crops: tuple[int, ...] 
     return DetectionSource(train, held_out, config, share or Share(), sizes, crops)
 
 
+def held_out_batches(config, split: str = "") -> tuple[tuple[str, ...], DataLoader, dict]:
+    """Class names, batches to score and sizes: of scenes by default the test split, of a folder the validation."""
+    drawn = kind_of(config.data, "detect").drawn
+    held_out = open_dense("detect", config, split or ("test" if drawn else "validation"))
+    sizes = scene_sizes(held_out.config) if drawn else SIZES
+    return held_out.class_names, DataLoader(held_out, batch_size=8, collate_fn=collate), sizes
+
+
 def scene_sizes(scenes: SceneConfig) -> dict[str, tuple[float, float]]:
     """Thirds of the range of radii as areas: objects of scenes are all small by COCO's measure."""
     step = (scenes.max_radius - scenes.min_radius) / 3

@@ -9,46 +9,32 @@ from __future__ import annotations
 import argparse
 import json
 
-import torch
 from tqdm import tqdm
 
-from stvit.dense.saved import load
+from stvit.command import run_command
+from stvit.dense.command import build_parser, check_class_count, open_model
 from stvit.dense.segmentation.inference import SCALES
 from stvit.dense.segmentation.scores import evaluate
 from stvit.dense.segmentation.source import held_out_batches
-from stvit.training.config import TrainConfig
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m stvit.dense.segmentation.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("checkpoint", help="folder that training wrote: runs/…/model")
-    parser.add_argument("--data", default="scenes", help="scenes, or a folder in ADE20K's layout")
-    parser.add_argument("--split", default="", help="which scenes, or which folder (test; validation)")
-    parser.add_argument("--images", type=int, default=0, help="how many (0: all; scenes: 2048)")
-    parser.add_argument("--image-size", type=int, default=64, help="scenes' size, or the shorter side (64)")
+    parser = build_parser("stvit.dense.segmentation.evaluate", __doc__, "segment")
     parser.add_argument("--multi-scale", action="store_true", help=f"average over scales {SCALES}")
     parser.add_argument("--flip", action="store_true", help="average over mirror images too")
-    parser.add_argument("--data-seed", type=int, default=0, help="which scenes (0)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", action="store_true", help="all scores as JSON")
     args = parser.parse_args(argv)
-    model = load(args.checkpoint).to(args.device)
-    config = TrainConfig(
-        task="segment", model=model.built_from[1]["backbone"], data=args.data, image_size=args.image_size,
-        eval_images=args.images, data_seed=args.data_seed,
-    )  # fmt: skip
+    return run_command(lambda: run(args), status=2, debug=args.debug)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score the segmenter as the command line says, and print the scores."""
+    model, config, device = open_model(args, "segment")
     names, batches = held_out_batches(config, args.split)
-    if len(names) != model.config.num_labels:
-        parser.error(f"{args.data} has {len(names)} classes, the model {model.config.num_labels}")
+    check_class_count(names, model, args.data)
     scales = SCALES if args.multi_scale else (1.0,)
-    found = evaluate(model, tqdm(batches, leave=False), len(names), args.device, scales, args.flip)
+    found = evaluate(model, tqdm(batches, leave=False), len(names), device, scales, args.flip)
     views = len(scales) * (2 if args.flip else 1)
     print(json.dumps({**found, "views": views}) if args.json else describe(found, names, views))
-    return 0
 
 
 def describe(found: dict, names: tuple[str, ...], views: int) -> str:

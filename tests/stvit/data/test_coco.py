@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stvit.data.coco import CocoFolder, decode, encode, main, read_annotations, write_coco
+from stvit.data.coco import CocoFolder, main, write_coco
+from stvit.data.coco_format import read_annotations
+from stvit.data.coco_masks import decode, encode, run_lengths
 from stvit.data.objects import SceneObjects
 from stvit.data.scenes import CLASSES, SceneConfig
 
@@ -114,45 +116,20 @@ def test_what_sticks_out_is_cut_at_the_border(tmp_path):
     assert target["masks"][0].sum() == 15 and target["masks"][0, 9:, :5].all()
 
 
-@pytest.mark.parametrize(
-    ("annotations", "changes", "words"),
-    [
-        ([annotation(image_id=99)], {}, "annotation 1 has image_id 99, which is not among the file's images"),
-        ([annotation(category_id=1)], {}, "category_id 1, which is not among the file's categories"),
-        ([annotation(bbox=[1, 2])], {}, r"annotation 1 has the box \[1, 2\]"),
-        ([{"id": 1, "image_id": 10, "bbox": [0, 0, 1, 1]}], {}, "an entry of annotations has no category_id"),
-        ([], dict(categories=None), "no list of categories"),
-        (
-            [],
-            dict(images=[{"id": 1, "file_name": "lost.jpg", "height": 1, "width": 1}] * 3),
-            "lost.jpg and 2 more, not found in .*train2017",
-        ),
-    ],
-)
-def test_what_is_wrong_is_said_when_the_folder_is_opened(tmp_path, annotations, changes, words):
-    with pytest.raises(ValueError, match=words):
-        opened(tmp_path, *annotations, **changes)
+def test_images_that_are_not_there(tmp_path):
+    lost = [{"id": i, "file_name": "lost.jpg", "height": 1, "width": 1} for i in range(3)]
+    with pytest.raises(ValueError, match="lost.jpg and 2 more, not found in .*train2017"):
+        opened(tmp_path, images=lost)
 
 
-@pytest.mark.parametrize(
-    ("segmentation", "words"),
-    [
-        ([[1, 2, 3, 4]], "annotation 1 cannot be read: a polygon needs three or more points"),
-        ({"size": [5, 5], "counts": [25]}, r"runs for \[5, 5\], an image of \[12, 16\]"),
-        ({"size": list(SIZE), "counts": [5]}, "runs of 5 pixels for 192"),
-        ("polygon", "cannot be read"),
-    ],
-)
-def test_segmentations_that_cannot_be_read(tmp_path, segmentation, words):
-    with pytest.raises(ValueError, match=words):
-        opened(tmp_path, annotation(segmentation=segmentation))[0]
-
-
-def test_annotation_without_segmentation(tmp_path):
-    bare = annotation()
-    del bare["segmentation"]
-    with pytest.raises(ValueError, match="annotation 1 cannot be read: it has none"):
-        opened(tmp_path, bare)[0]
+@pytest.mark.parametrize("seed", range(5))
+def test_the_lengths_of_runs_are_those_that_coco_packs(seed):
+    mask = torch.rand(37, 53, generator=torch.Generator().manual_seed(seed)) < 0.1 + 0.2 * seed
+    changes = (
+        torch.cat([torch.tensor([0]), mask.T.flatten().int(), torch.tensor([2])]).diff().nonzero().flatten()
+    )
+    lengths = run_lengths(encode(mask)["counts"])
+    assert np.cumsum(lengths).tolist() == changes.tolist() and sum(lengths) == mask.numel()
 
 
 def test_image_of_another_size(tmp_path):

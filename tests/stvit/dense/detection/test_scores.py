@@ -9,7 +9,8 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from stvit.data.coco import CocoFolder, encode, write_coco
+from stvit.data.coco import CocoFolder, write_coco
+from stvit.data.coco_masks import encode
 from stvit.data.objects import SceneObjects
 from stvit.data.scenes import CLASSES, SceneConfig
 from stvit.dense.detection.evaluate import average_precision, evaluate, scores

@@ -127,6 +127,6 @@ def test_a_checkpoint_that_is_no_segmenter_says_so(tmp_path):
         stvit.dense.load(tmp_path)
     stvit.save_checkpoint(timm.create_model("micro_swin", depths=(1, 1, 2, 1)), tmp_path)
     with pytest.raises(
-        CheckpointError, match="is none of a dense model.*stvit.load_checkpoint reads classifiers"
+        CheckpointError, match="is no configuration of a dense model.*stvit.load_checkpoint reads classifiers"
     ):
         stvit.dense.load(tmp_path)

@@ -1,12 +1,15 @@
-"""Errors as one line, for command lines; ``--debug`` shows the rest."""
+"""What command lines share: errors as one line (``--debug`` shows the rest), checks of numbers and devices."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import torch
 
 LAST = re.compile(r"^(?:[\w.]+(?:Error|Exception)|[\w.]+): ?(.*)$")
 
@@ -35,3 +38,21 @@ def run_command(command: Callable[[], int | None], status: int, debug: bool = Fa
             raise
         print(f"error: {one_line(error)}", file=stream or sys.stderr)
         return status
+
+
+def check_numbers(args: argparse.Namespace, lowest: Mapping[str, int]) -> None:
+    """ValueError for an option below its lowest value."""
+    for name, value in lowest.items():
+        if getattr(args, name) < value:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be {value} or more"
+            )
+
+
+def open_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} cannot be used here: {one_line(error)}") from error
+    return device
