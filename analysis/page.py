@@ -15,7 +15,6 @@ from pathlib import Path
 from analysis.results import RESULTS
 
 TEMPLATE = Path(__file__).with_name("page.html")
-LARGEST_SVG = 400_000  # bytes; a vector figure beyond this is shown as pixels
 FIRST = ("overview", "complexity", "cluster_sim")  # the order of the sections; others follow by name
 
 
@@ -34,10 +33,21 @@ def sections(results: Path) -> list[dict]:
     """One section a record, its blocks made ready to show."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*/record.json"))]
     records.sort(key=lambda r: (FIRST.index(r["name"]) if r["name"] in FIRST else len(FIRST), r["name"]))
-    return [
-        {**record, "blocks": [_ready(block, results / record["name"]) for block in record["blocks"]]}
-        for record in records
-    ]
+    return [_section(record, results / record["name"]) for record in records]
+
+
+def _section(record: dict, folder: Path) -> dict:
+    return {
+        **record,
+        "run": _last_run(folder),
+        "blocks": [_ready(block, folder) for block in record["blocks"]],
+    }
+
+
+def _last_run(folder: Path) -> dict | None:
+    """When the results were last made again, if this checkout did so."""
+    path = folder / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _ready(block: dict, folder: Path) -> dict:
@@ -47,7 +57,15 @@ def _ready(block: dict, folder: Path) -> dict:
         return {**block, **_table(folder / f"{block['name']}.csv", block["digits"]), "folder": folder.name}
     if block["kind"] == "figure":
         stem = folder / block["name"]
-        return {**block, "source": _data_uri(stem), "width": _width(stem), "folder": folder.name}
+        path = stem.with_suffix(".svg") if stem.with_suffix(".svg").exists() else stem.with_suffix(".png")
+        vector = path.suffix == ".svg"
+        return {
+            **block,
+            "source": _data_uri(path),
+            "width": _width(path),
+            "folder": folder.name,
+            "vector": vector,
+        }
     return block
 
 
@@ -83,16 +101,20 @@ def _shown(cell: str, digits: int) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.{digits}g}"
 
 
-def _data_uri(stem: Path) -> str:
-    svg = stem.with_suffix(".svg")
-    path, kind = (svg, "svg+xml") if svg.stat().st_size <= LARGEST_SVG else (stem.with_suffix(".png"), "png")
+def _data_uri(path: Path) -> str:
+    kind = {".svg": "svg+xml", ".png": "png"}[path.suffix]
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _width(stem: Path) -> int:
+def _width(path: Path) -> int:
     """Points on the page: a quarter wider than on paper, where 7-point text is too small for a screen."""
-    match = re.search(r'<svg[^>]*\bwidth="([\d.]+)pt"', stem.with_suffix(".svg").read_text(encoding="utf-8"))
-    return round(1.25 * float(match[1]))
+    if path.suffix == ".svg":
+        match = re.search(r'<svg[^>]*\bwidth="([\d.]+)pt"', path.read_text(encoding="utf-8"))
+        return round(1.25 * float(match[1]))
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return round(1.25 * 72 * image.width / image.info["dpi"][0])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@
 writes ``results/complexity/{table1.csv, growth.svg, growth.png, record.json}``. The record holds the
 command, the configuration, commit, versions, device, seed, seconds, the inputs with their hashes, and
 the blocks in the order they were added. ``analysis.page`` derives the results page from records alone.
+
+A run that gives the results of the last one again changes no file (``analysis.kept``): the record stays
+that of the run which gave them first, and ``run.json``, which git ignores, says when they were reproduced.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.formats import dump
+from analysis import kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
+LARGEST_SVG, LARGEST_PNG = 150_000, 300_000  # bytes; a vector figure beyond this is kept as pixels alone
 PACKAGES = (
     "torch",
     "torchvision",
@@ -71,7 +75,7 @@ class Report:
 
     def __exit__(self, kind, value, traceback) -> None:
         if kind is None:  # a run that failed leaves the record of the last good one
-            dump(self.record(), self.out / "record.json")
+            kept.write_record(self.out / "record.json", self.record())
 
     def heading(self, text: str) -> None:
         self.blocks.append({"kind": "heading", "text": text})
@@ -83,14 +87,19 @@ class Report:
     def table(self, name: str, frame: pd.DataFrame, caption: str, digits: int = 4) -> None:
         """Write ``name.csv`` with every digit; the page shows ``digits`` significant ones."""
         path = self.out / f"{name}.csv"
-        path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        kept.write_table(path, frame.to_csv(index=False, lineterminator="\n"))
         self._add("table", name, [path], caption=caption, digits=digits, rows=len(frame))
 
     def figure(self, name: str, fig: Figure, caption: str, alt: str) -> None:
-        """Write ``name.svg`` and ``name.png`` in the house style."""
+        """Write ``name.png`` in the house style, and ``name.svg`` where vectors take less than LARGEST_SVG."""
         from analysis import style
 
-        self._add("figure", name, style.save(fig, self.out / name), caption=caption, alt=alt)
+        files = style.render(fig)
+        if len(files[".svg"]) > LARGEST_SVG:
+            del files[".svg"]
+        files[".png"] = style.shrunk(files[".png"], LARGEST_PNG)
+        paths = kept.write_figure(self.out / name, files)
+        self._add("figure", name, paths, caption=caption, alt=alt)
 
     def record(self) -> dict:
         seconds = time.perf_counter() - self._start

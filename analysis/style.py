@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.4, 7.0  # widths in inches of one and of two columns of a paper
+DPI = 200  # of figures in pixels
 
 # Okabe and Ito's palette: distinguishable with every common form of colour blindness.
 INK = "#1b1b1b"
@@ -77,14 +79,37 @@ def figure(width: float = PAGE, height: float = 2.6, rows: int = 1, columns: int
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **kwargs)
 
 
-def save(fig: Figure, stem: Path) -> list[Path]:
-    """Write ``stem.svg`` (vector) and ``stem.png`` (200 dpi), without dates inside, and close."""
+def render(fig: Figure) -> dict[str, bytes]:
+    """The figure as ``.svg`` (vector) and ``.png`` (DPI), without dates inside; it is closed."""
     import matplotlib.pyplot as plt
 
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
+    files = {".svg": io.BytesIO(), ".png": io.BytesIO()}
     with house_style():
-        fig.savefig(paths[0], metadata={"Date": None})
-        fig.savefig(paths[1], dpi=200, metadata={"Software": None})
+        fig.savefig(files[".svg"], format="svg", metadata={"Date": None})
+        fig.savefig(files[".png"], format="png", dpi=DPI, metadata={"Software": None})
     plt.close(fig)
+    return {suffix: file.getvalue() for suffix, file in files.items()}
+
+
+def save(fig: Figure, stem: Path) -> list[Path]:
+    """Write ``stem.svg`` and ``stem.png``, and close."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, data in render(fig).items():
+        paths.append(stem.with_suffix(suffix))
+        paths[-1].write_bytes(data)
     return paths
+
+
+def shrunk(png: bytes, limit: int) -> bytes:
+    """The picture in at most ``limit`` bytes: with 256 colours where that is enough, else smaller as well."""
+    from PIL import Image
+
+    scale, full = 1.0, Image.open(io.BytesIO(png)).convert("RGB")
+    while len(png) > limit:
+        size = [round(side * scale) for side in full.size]
+        image = full.resize(size, Image.Resampling.LANCZOS) if scale < 1 else full
+        file, dpi = io.BytesIO(), DPI * scale
+        image.quantize(256, Image.Quantize.MEDIANCUT).save(file, "png", optimize=True, dpi=(dpi, dpi))
+        png, scale = file.getvalue(), scale * 0.85
+    return png

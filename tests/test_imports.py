@@ -28,6 +28,7 @@ ROOMS = [
         "analysis.commands",
         "analysis.dependencies",
         "analysis.formats",
+        "analysis.kept",
         "analysis.results",
         "analysis.style",
         "analysis.panels",

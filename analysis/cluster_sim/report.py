@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis import kept
 from analysis.cluster_sim.bounds import A_STAR, VACUOUS
 from analysis.cluster_sim.errata import errata
 from analysis.cluster_sim.experiments import NAMES, experiment, shown
@@ -42,6 +43,8 @@ def write(options: Options, command: str, out: Path | None = None, names: tuple[
 def _section(report: Report, name: str, options: Options) -> pd.DataFrame:
     module, start = experiment(name), time.perf_counter()
     frame = module.compute(options)
+    if hasattr(module, "TIMED"):
+        frame = kept.with_timings(frame, report.out / f"{name}.csv", module.TIMED)
     number = NAMES.index(name) + 1
     report.heading(f"{number}. {module.TITLE}")
     report.figure(name, module.plot(frame), caption=module.CAPTION, alt=module.ALT)
@@ -51,7 +54,7 @@ def _section(report: Report, name: str, options: Options) -> pd.DataFrame:
         module, "condense"
     ):  # every row, for whoever wants to work with them; the page shows the above
         path = report.out / f"{name}_rows.csv"
-        path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        kept.write_table(path, frame.to_csv(index=False, lineterminator="\n"))
         report.blocks[-1]["files"][path.name] = digest(path)
     if options.progress:
         print(f"  {number:>2} {name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
 """The eleven experiments, in the order of the page. Each file answers one question with
 
 ``compute(options) -> frame``, ``plot(frame) -> figure``, ``words(frame) -> str``, TITLE, CAPTION and ALT;
-``condense(frame) -> frame``, where the frame is long, is what the page and the terminal show.
+``condense(frame) -> frame``, where the frame is long, is what the page and the terminal show. TIMED names the
+columns that were measured by a clock.
 """
 
 from __future__ import annotations

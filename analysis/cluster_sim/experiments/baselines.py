@@ -23,6 +23,7 @@ CAPTION = (
 ALT = "Scatter of recovery error against time for attention variants, k-means, mixtures and mean shift."
 K, D, N, THETA = 16, 64, 128, math.pi / 4
 SIGMAS = (0.5, 1.0)
+TIMED = ("seconds", "verdict")  # columns that differ from run to run
 
 
 def softmax(logits: np.ndarray, axis: int) -> np.ndarray:

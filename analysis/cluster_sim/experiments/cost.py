@@ -16,6 +16,7 @@ CAPTION = (
 ALT = "Bars of seconds and peak memory for each method and number of tokens."
 METHODS = ("naive", "chunked", "fused", "streamed", "reduced")
 LIMIT_MB = 1000
+TIMED = ("seconds", "peak_mb", "baseline_mb", "verdict")  # columns that differ from run to run
 
 
 def plan(options: Options) -> list[dict]:
