@@ -13,9 +13,9 @@ from pathlib import Path
 from analysis.commands import Parser, command
 from analysis.dependencies import needed
 from analysis.formats import dump
-from analysis.results import RESULTS, ROOT, versions
+from analysis.results import HOME, RESULTS, ROOT, versions
 
-STATE = ROOT / ".cache" / "reproduce.json"
+STATE = HOME / ".cache" / "reproduce.json"
 CHECKPOINTS = "results/checkpoints"
 
 
@@ -39,7 +39,7 @@ class Job:
 
 JOBS = [
     Job("overview", "STViT in one picture"),
-    Job("complexity", "FLOPs: printed, in closed form, counted", ("results/paper/flops_cells.csv",)),
+    Job("complexity", "FLOPs: printed, in closed form, counted", ("analysis/paper/flops_cells.csv",)),
     Job("cluster_sim", "the cluster-center recovery theorem, simulated"),
     Job(
         "ablations",
@@ -51,12 +51,12 @@ JOBS = [
     Job(
         "planes",
         "accuracy against FLOPs and throughput, printed and ours",
-        ("results/paper", "results/ablations/cells"),
+        ("analysis/paper", "results/ablations/cells"),
     ),
     Job(
         "throughput",
         "measured speeds beside the FLOPs saved, from their records (python -m analysis.throughput --suite)",
-        ("results/throughput/measured", "results/paper"),
+        ("results/throughput/measured", "analysis/paper"),
     ),
     Job(
         "dense",
@@ -66,15 +66,15 @@ JOBS = [
             "results/dense/steps",
             "results/dense/checkpoints",
             "results/complexity/cells.csv",
-            "results/paper",
+            "analysis/paper",
         ),
     ),
     Job(
         "video",
         "STViT on Video Swin: Table 6, small models trained on moving scenes, tokens over frames",
-        ("results/video/cells", "results/video/checkpoints", "results/paper"),
+        ("results/video/cells", "results/video/checkpoints", "analysis/paper"),
     ),
-    Job("diversity", "how diverse the tokens are that each method leaves"),
+    Job("diversity", "how diverse the tokens are that each method leaves", ("analysis/paper/bat_fig6.csv",)),
     Job("overhead", "what deciding and merging cost beside the layers, timed on this machine", measures=True),
 ]
 
@@ -83,16 +83,23 @@ def dependencies(job: Job) -> list[Path]:
     """The sources of the modules that a job imports, and its data."""
     files = needed(f"analysis.{job.name}", ROOT)
     for name in job.inputs:
-        path = ROOT / name
-        files += sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return [file for file in files if file.suffix in (".py", ".csv", ".json", ".safetensors")]
+        path = _where(name) / name
+        files += sorted(path.rglob("*")) if path.is_dir() else [path]
+    suffixes = (".py", ".csv", ".json", ".safetensors")
+    return [file for file in files if file.suffix in suffixes and file.is_file() and file.name != "run.json"]
+
+
+def _where(name: str) -> Path:
+    """Results stand in the checkout, or of an installed package in the current folder; the rest with the code."""
+    return HOME if name.startswith("results/") else ROOT
 
 
 def fingerprint(job: Job) -> str:
     """A hash over what a job depends on, its arguments and the package versions."""
     state = hashlib.sha256(json.dumps([job.arguments, versions()], sort_keys=True).encode())
     for file in dependencies(job):
-        state.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+        home = HOME if file.is_relative_to(HOME) else ROOT
+        state.update(file.relative_to(home).as_posix().encode() + b"\0" + file.read_bytes())
     return state.hexdigest()
 
 
@@ -116,7 +123,7 @@ def run(jobs: list[Job], force: bool = False) -> int:
             continue
         print(f"{mark}: {job.about} ...", flush=True)
         start = time.perf_counter()
-        if subprocess.run(job.command, cwd=ROOT).returncode:
+        if subprocess.run(job.command, cwd=HOME).returncode:
             failed.append(job.name)
             continue
         print(f"{mark}: done in {time.perf_counter() - start:.0f} s", flush=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from analysis import formats, style
 from analysis.commands import Parser, at_least, command, new_folder, old_file
-from analysis.results import RESULTS, Report
+from analysis.results import PAPER, Report
 
 MODEL = "deit_small_patch16_224"
 RATES = (0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 METHODS = ("bat", "evit", "topk", "dynamicvit", "random", "tome", "meanpool", "stvit")
-PRINTED = RESULTS / "paper" / "bat_fig6.csv"
+PRINTED = PAPER / "bat_fig6.csv"
 COLOURS = {**style.METHOD, "random": style.SKY, "meanpool": style.YELLOW}
 NAMES = {"bat": "BAT", "evit": "EViT", "dynamicvit": "DynamicViT"}  # of the printed series
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from analysis import formats, style
 from analysis.commands import Parser, command, new_folder
-from analysis.results import RESULTS, Report
+from analysis.results import PAPER, RESULTS, Report, output
 
-PAPER, CELLS = RESULTS / "paper", RESULTS / "ablations" / "cells"
+CELLS = RESULTS / "ablations" / "cells"
 SIZE = 48  # pixels of the scenes that our methods are compared on
 SOURCES = {  # file → what its rows are called, and the table they are from
     "stvit_table1": "STViT, Table 1",
@@ -262,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
     if args.report:
-        report(args.out or RESULTS / "planes")
+        report(args.out or output("planes"))
         return 0
     frame = ours() if args.ours else printed()
     if not formats.emit(frame, args):

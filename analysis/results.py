@@ -24,6 +24,7 @@ import sys
 import time
 from datetime import datetime, timezone
 from importlib import metadata
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results"
+HOME = (
+    ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()
+)  # the checkout; of an installed package the folder
+RESULTS = HOME / "results"
+PAPER = Path(str(files("analysis") / "paper"))  # the papers' printed tables
 LARGEST_SVG, LARGEST_PNG = 150_000, 300_000  # bytes; a vector figure beyond this is kept as pixels alone
 PACKAGES = (
     "torch",
@@ -65,7 +70,7 @@ class Report:
     ):
         self.name, self.title, self.command = name, title, command
         self.config, self.seed, self.inputs, self.device = config or {}, seed, list(inputs), device
-        self.out = Path(out) if out is not None else RESULTS / name
+        self.out = Path(out) if out is not None else output(name)
         self.blocks: list[dict] = []
 
     def __enter__(self) -> Report:
@@ -118,6 +123,12 @@ class Report:
     def _add(self, kind: str, name: str, paths: list[Path], **fields) -> None:
         files = {path.name: digest(path) for path in paths}
         self.blocks.append({"kind": kind, "name": name, "files": files, **fields})
+
+
+def output(name: str) -> Path:
+    """Where results are written by default: ``results/NAME`` of the checkout inside it, else of the current folder."""
+    here = Path.cwd()
+    return (RESULTS if here.is_relative_to(HOME) else here / "results") / name
 
 
 def environment(device: str = "cpu") -> dict:
@@ -179,4 +190,6 @@ def processor_of(cpuinfo: str) -> str:
 
 def _relative(path: Path) -> str:
     path = Path(path).resolve()
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+    return next(
+        (str(path.relative_to(home)) for home in (HOME, ROOT) if path.is_relative_to(home)), path.name
+    )

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from analysis.ablations.design import CHECK_IMAGES, PURITY_IMAGES, SEEDS, TABLES, TEST_IMAGES, TRAINING, Row
-from analysis.results import RESULTS, ROOT
+from analysis.results import HOME, RESULTS
 from analysis.shared import cells as trained
 from analysis.shared.cells import TrainedCell
 
 CELLS = RESULTS / "ablations" / "cells"
 CHECKPOINTS = RESULTS / "checkpoints"
-SCRATCH, CACHE = ROOT / ".cache" / "ablations", ROOT / ".cache" / "scenes"
+SCRATCH, CACHE = HOME / ".cache" / "ablations", HOME / ".cache" / "scenes"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from analysis import formats, style
 from analysis.commands import Parser, at_least, command, new_folder
 from analysis.images import SAMPLES, photo
-from analysis.results import RESULTS
+from analysis.results import output
 
 CHECKPOINT = "micro_stvit_16"
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     from analysis.attention_maps import report
 
     if args.report:
-        frame = report.write(args.out or RESULTS / "attention_maps", args.images)
+        frame = report.write(args.out or output("attention_maps"), args.images)
         print(
             formats.render(frame[["figure", "model", "measure", "value", "beside", "holds_here"]], digits=3)
         )

@@ -20,9 +20,9 @@ from analysis.cluster_sim.geometry import INITS
 from analysis.cluster_sim.options import Cell, Options
 from analysis.cluster_sim.runner import BACKENDS
 from analysis.commands import Parser, at_least, command, new_folder
-from analysis.results import ROOT
+from analysis.results import HOME
 
-CELLS = ROOT / ".cache" / "cluster_sim"
+CELLS = HOME / ".cache" / "cluster_sim"
 SETTING = ("d", "K", "n", "sigma", "theta", "gamma", "init", "lam")
 
 

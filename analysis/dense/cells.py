@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from analysis.results import RESULTS, ROOT
+from analysis.results import HOME, RESULTS
 from analysis.shared import cells as trained
 from analysis.shared.cells import TrainedCell
 
 CELLS = RESULTS / "dense" / "cells"
 CHECKPOINTS = RESULTS / "dense" / "checkpoints"
-SCRATCH, CACHE = ROOT / ".cache" / "dense", ROOT / ".cache" / "scenes"
+SCRATCH, CACHE = HOME / ".cache" / "dense", HOME / ".cache" / "scenes"
 SEEDS = (0, 1, 2)
 SIDE = 64
 

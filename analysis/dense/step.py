@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from analysis.results import RESULTS, environment
+from analysis.results import RESULTS, environment, output
 
 STEPS = RESULTS / "dense" / "steps"
 BACKBONE = "stvit_r_swin_small_patch4_window7_224"
@@ -91,10 +91,11 @@ def peak(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def write(task: str, size: tuple[int, int], device: str = "cpu", folder: Path = STEPS) -> dict:
+def write(task: str, size: tuple[int, int], device: str = "cpu", folder: Path | None = None) -> dict:
     from analysis.formats import dump
 
     record = {**step(task, size, device), **environment(device)}
+    folder = folder or output("dense") / "steps"
     folder.mkdir(parents=True, exist_ok=True)
     dump(record, folder / f"{task}_{size[0]}x{size[1]}_{device}.json")
     return record

@@ -14,10 +14,9 @@ import pandas as pd
 
 from analysis.dense import detection, segmentation
 from analysis.dense.cells import CELLS, SEEDS, record_of
-from analysis.results import RESULTS
+from analysis.results import PAPER
 from analysis.shared.statistics import average, paired, pooled_half_width, rounded, spread
 
-PAPER = RESULTS / "paper"
 Score = Callable[[dict], "float | None"]
 
 

@@ -20,9 +20,9 @@ from analysis.formats import dump
 from analysis.images import normalised
 from analysis.offtheshelf import measure, settings
 from analysis.offtheshelf.settings import Setting
-from analysis.results import RESULTS, ROOT, digest, environment
+from analysis.results import HOME, RESULTS, digest, environment
 
-SHIPPED, OWN = RESULTS / "offtheshelf" / "cells", ROOT / ".cache" / "offtheshelf"
+SHIPPED, OWN = RESULTS / "offtheshelf" / "cells", HOME / ".cache" / "offtheshelf"
 STUDY, COSTS = "study.json", "costs.json"
 
 

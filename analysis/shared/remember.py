@@ -13,9 +13,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis.results import ROOT, versions
+from analysis.results import HOME, ROOT, versions
 
-FOLDER = ROOT / ".cache" / "counts"
+FOLDER = HOME / ".cache" / "counts"
 SOURCES = ("stvit", "analysis/shared/counting.py")
 NO_MODELS = {"data", "training", "train.py", "evaluate.py"}  # parts of stvit that no count depends on
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from analysis import formats
 from analysis.commands import Parser, command, new_folder
+from analysis.results import output
 from analysis.throughput import specs
 from analysis.throughput.suites import SUITES, Suite, find
 from analysis.throughput.turns import USUAL, Patience
@@ -206,7 +207,7 @@ def write_report(args: argparse.Namespace, argv: list[str] | None) -> None:
     else:
         from analysis.throughput.report import FOLDER, derive
 
-        derive(args.out or FOLDER)
+        derive(args.out or FOLDER, args.out or output("throughput"))
 
 
 def keep(name: str, suite: Suite, args: argparse.Namespace, argv: list[str] | None) -> None:
@@ -214,7 +215,7 @@ def keep(name: str, suite: Suite, args: argparse.Namespace, argv: list[str] | No
     from analysis.throughput import report
     from analysis.throughput.printed import beside
 
-    folder = args.out or report.FOLDER
+    folder = args.out or output("throughput")
     suite = suite._replace(patience=patience(args, suite.patience))
     warn_if_busy()
     print(f"{name}: {suite.about} ...", flush=True)

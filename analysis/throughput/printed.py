@@ -11,13 +11,12 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from analysis.results import RESULTS
+from analysis.results import PAPER
 from analysis.throughput.specs import split
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAPER = RESULTS / "paper"
 TABLES = {  # file → where its numbers are from; batch 128 for images
     "stvit_table1": "STViT, Table 1",
     "stvit_table2": "STViT, Table 2",

@@ -97,13 +97,15 @@ def records(folder: Path = FOLDER) -> dict[str, dict]:
     return {name: json.loads(found[name].read_text(encoding="utf-8")) for name in order}
 
 
-def derive(folder: Path = FOLDER) -> None:
-    """``results/throughput`` from the records in it; nothing is measured."""
+def derive(folder: Path = FOLDER, out: Path | None = None) -> None:
+    """The report from the records in ``folder``, into ``out`` or the same folder; nothing is measured."""
     measured = records(folder)
     inputs = [folder / "measured" / name / file for name in measured for file in files(measured[name])]
     command = "python -m analysis.throughput --report"
     title = "How much of the FLOPs saving is time saved"
-    with Report("throughput", title, command, {"measured": list(measured)}, inputs=inputs, out=folder) as r:
+    with Report(
+        "throughput", title, command, {"measured": list(measured)}, inputs=inputs, out=out or folder
+    ) as r:
         if measured:
             r.prose(EXPLAINED)
             pictures(r, {name: read(folder, name) for name in measured})

@@ -14,7 +14,7 @@ from pathlib import Path
 from analysis import formats, style
 from analysis.commands import Parser, at_least, command, new_folder
 from analysis.images import SAMPLES, photo
-from analysis.results import RESULTS
+from analysis.results import output
 
 
 def draw(subject, picture, label: str | None = None):
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.report:
         from analysis.token_maps import report
 
-        frame = report.write(args.out or RESULTS / "token_maps", args.images)
+        frame = report.write(args.out or output("token_maps"), args.images)
     else:
         import pandas as pd
 

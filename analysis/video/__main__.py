@@ -13,7 +13,7 @@ from pathlib import Path
 
 from analysis import formats, style
 from analysis.commands import Parser, at_least, command, new_folder
-from analysis.results import RESULTS
+from analysis.results import output
 from analysis.video import cells, tables
 
 
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.report:
         from analysis.video import report
 
-        return report.write(args.out or RESULTS / "video")
+        return report.write(args.out or output("video"))
     printed, trained = tables.printed(), tables.trained()
     if not formats.emit(printed, args):
         print(f"{formats.render(printed)}\n\n{formats.render(trained)}")

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from analysis.formats import dump
-from analysis.results import RESULTS, ROOT, digest
+from analysis.results import HOME, RESULTS, digest
 from analysis.shared import cells as trained
 from analysis.shared.cells import TrainedCell
 
 CELLS, CHECKPOINTS = RESULTS / "video" / "cells", RESULTS / "video" / "checkpoints"
-SCRATCH, CACHE = ROOT / ".cache" / "video", ROOT / ".cache" / "clips"
+SCRATCH, CACHE = HOME / ".cache" / "video", HOME / ".cache" / "clips"
 SEEDS, SHIPPED_SEED = (0, 1, 2), 0
 EPOCHS = (1, 3)  # passes over the training clips: is a difference one of how fast a model learns?
 TEST_CLIPS, CHECK_CLIPS = 4096, 512

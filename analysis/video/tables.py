@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.results import RESULTS
+from analysis.results import PAPER
 from analysis.shared import twins
 from analysis.shared.statistics import paired, spread
 from analysis.shared.verdicts import FEWEST
 from analysis.video.cells import CELLS, DENSE, EPOCHS, MODELS, SEEDS, Cell, record_of
 
-PRINTED = RESULTS / "paper" / "stvit_table6.csv"
+PRINTED = PAPER / "stvit_table6.csv"
 SETTINGS = {"VideoSwin": "32x224x224", "STViT": "32x224x224, M=9"}
 
 

@@ -13,7 +13,7 @@ from analysis.ablations import advice, cells, claims, design, grid, purity, repo
 from analysis.ablations.__main__ import main
 from analysis.ablations.cells import CELLS, Cell, plan, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
-from analysis.results import RESULTS, digest
+from analysis.results import PAPER, digest
 from analysis.shared import statistics, verdicts
 
 ROW, OTHER = Row("one", "micro_deit"), Row("two", "micro_stvit", dict(num_semantic_tokens=9))
@@ -78,7 +78,7 @@ def test_every_row_of_the_grid_builds():
 
 def test_printed_values_are_those_of_the_papers():
     def printed(name: str, column: str = "top1", **where) -> list[float]:
-        frame = pd.read_csv(RESULTS / "paper" / f"{name}.csv", keep_default_na=False)
+        frame = pd.read_csv(PAPER / f"{name}.csv", keep_default_na=False)
         for key, value in where.items():
             frame = frame[frame[key] == value]
         return frame[column].astype(float).tolist()

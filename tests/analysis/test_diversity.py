@@ -79,7 +79,7 @@ def test_the_score_is_that_of_the_tokens_behind_the_last_reduction():
 def test_report_and_figure(frame, tmp_path):
     diversity.report(frame, dict(model="micro", seeds=2, weights=None), tmp_path)
     record = json.loads((tmp_path / "record.json").read_text())
-    assert "results/paper/bat_fig6.csv" in record["inputs"]
+    assert "analysis/paper/bat_fig6.csv" in record["inputs"]
     assert any("untrained weights" in block.get("text", "") for block in record["blocks"])
     assert "as printed" in (tmp_path / "figure4.svg").read_text()
     assert pd.read_csv(tmp_path / "scores.csv").equals(frame)

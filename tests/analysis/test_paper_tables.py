@@ -1,11 +1,10 @@
 """The printed comparison tables: complete, consistent in themselves, contradictions flagged."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
-PAPER = Path(__file__).resolve().parents[2] / "results" / "paper"
+from analysis.results import PAPER
+
 ROWS = {
     "stvit_table4": 16,
     "stvit_table10": 4,

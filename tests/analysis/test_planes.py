@@ -1,4 +1,4 @@
-"""The planes: printed points are those of results/paper, ours stay apart."""
+"""The planes: printed points are those of analysis/paper, ours stay apart."""
 
 import json
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import planes
-from analysis.results import RESULTS
+from analysis.results import PAPER
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def points():
 
 
 def test_every_printed_row_is_a_point(points):
-    rows = sum(len(pd.read_csv(RESULTS / "paper" / f"{file}.csv")) for file in planes.SOURCES)
+    rows = sum(len(pd.read_csv(PAPER / f"{file}.csv")) for file in planes.SOURCES)
     assert len(points) == rows and points[["source", "method", "top1", "gflops"]].notna().all().all()
 
 

@@ -14,6 +14,7 @@ def house(tmp_path, monkeypatch):
     """A root with one analysis that counts how often it ran."""
     (tmp_path / "source.csv").write_text("1")
     monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "HOME", tmp_path)
     monkeypatch.setattr(runner, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(runner, "STATE", tmp_path / ".cache" / "reproduce.json")
     monkeypatch.setattr("analysis.page.write", lambda: tmp_path / "results" / "index.html")

@@ -12,11 +12,11 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from analysis.results import RESULTS
+from analysis.results import PAPER
 from analysis.shared.flops import closed_global, closed_local, closed_reduced, closed_semantic
 from analysis.shared.flops.formulas import Cost
 
-CELLS = RESULTS / "paper" / "flops_cells.csv"
+CELLS = PAPER / "flops_cells.csv"
 FAMILIES = {
     "deit": closed_global.deit,
     "stvit_deit": closed_global.stvit_deit,

@@ -149,4 +149,4 @@ def test_the_report_writes_what_its_record_names(tmp_path):
     assert {"cells", "readings", "formulas", "errata", "residuals", "shares", "growth"} <= names
     for block in record["blocks"]:
         assert all((tmp_path / file).stat().st_size > 100 for file in block.get("files", {}))
-    assert record["inputs"].keys() == {"results/paper/flops_cells.csv"}
+    assert record["inputs"].keys() == {"analysis/paper/flops_cells.csv"}
