@@ -49,7 +49,8 @@ def test_planes_show_every_point_inside_their_frames(points):
 def test_claims_come_from_the_tables(points):
     claims = planes.claims(points).set_index(["source", "claim"])
     assert claims.loc[("BAT, Figure 6", "best at every keep rate"), "value"] == pytest.approx(0.2)
-    assert not claims.loc[("STViT, Table 4", "DeiT-S: fewest FLOPs"), "printed_numbers_agree"]  # TokenLearner
+    fewest = claims.loc[("STViT, Table 4", "DeiT-S: fewest FLOPs"), "printed_numbers_agree"]
+    assert fewest  # TokenLearner prints 1.9 G, but starts from another model
     speed = claims.loc[("STViT, Table 1", "DeiT-S: twice as fast at the same accuracy"), "value"]
     assert speed == pytest.approx(2891 / 1408)
 
