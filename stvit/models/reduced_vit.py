@@ -38,13 +38,16 @@ class ReducedTokens(Intermediates):
             raise ValueError(f"{method_name(method)} has no choice {unknown[0]!r}; it has {names}")
         refuse_none(reduction, choices)
         depth = len(self.blocks)
+        if at is not None and reduction.fixed_layers:
+            raise ValueError(f"{method_name(method)} takes its place in all its layers; leave ``at`` out")
         layers = reduction.layers(depth) if at is None else chosen_layers(at, depth)
         if reduction.needs_class_token and not self.has_class_token:
             name = method_name(method)
             raise ValueError(f"{name} orders tokens by class attention, and this model has no class token")
         blocks = list(self.blocks)
         for stage, layer in enumerate(sorted(layers)):
-            place = Place(stage, layer, depth, self.patch_embed.num_patches)
+            heads = self.blocks[layer - 1].attn.num_heads
+            place = Place(stage, layer, depth, self.patch_embed.num_patches, heads)
             blocks[layer - 1] = build_reduction(reduction, self.embed_dim, place, choices).host(
                 blocks[layer - 1]
             )
@@ -95,7 +98,13 @@ class ReducedTokens(Intermediates):
             return y, Plan(), seen
         y, plan = checkpoint(block, x, seen, use_reentrant=False) if keep else block(x, seen)
         bias = None if plan.mass is None else block.reduction.key_bias(plan.mass, seen.prefix)
-        return y, plan, seen._replace(grid=None if plan.parts else seen.grid, mass=plan.mass, bias=bias)
+        return (
+            y,
+            plan,
+            seen._replace(
+                grid=None if plan.parts else seen.grid, mass=plan.mass, bias=bias, carry=plan.carry
+            ),
+        )
 
     def features_after(
         self, images: Tensor, take: list[int], norm: bool, maps: bool
@@ -232,6 +241,7 @@ class Place(NamedTuple):
     layer: int  # its layer, from 1
     depth: int  # how many layers the model has
     tokens: int  # image tokens that the model begins with, at the size it was built for
+    heads: int = 1  # of the layer's attention
 
     def asked_by(self, reduction: type[Reduction]) -> dict[str, int]:
         asked = inspect.signature(reduction).parameters

@@ -7,12 +7,16 @@ import re
 
 from stvit.reduce.atc import ATC
 from stvit.reduce.ats import ATS, SortedATS
+from stvit.reduce.avit import AViT
 from stvit.reduce.bat import BAT
+from stvit.reduce.dge import DGE
 from stvit.reduce.diffrate import DiffRate
 from stvit.reduce.dtem import DTEM
 from stvit.reduce.dynamicvit import DynamicViT
 from stvit.reduce.evit import EViT
+from stvit.reduce.evovit import EvoViT
 from stvit.reduce.heuristic import Middle, Shrinking
+from stvit.reduce.iared2 import IARED2
 from stvit.reduce.kmeans import KMeans
 from stvit.reduce.kmedoids import KMedoids
 from stvit.reduce.mctf import MCTF
@@ -20,11 +24,15 @@ from stvit.reduce.meanpool import MeanPool
 from stvit.reduce.patchmerger import PatchMerger
 from stvit.reduce.pitome import PiToMe
 from stvit.reduce.plan import Plan, compose
+from stvit.reduce.psvit import PatchSlimming
 from stvit.reduce.reduction import Reduction, Seen
 from stvit.reduce.schedule import keep_rate_at
 from stvit.reduce.sinkhorn import Sinkhorn
 from stvit.reduce.sit import SiT
+from stvit.reduce.spvit import SPViT
+from stvit.reduce.svite import SViTE
 from stvit.reduce.tofu import ToFu
+from stvit.reduce.tokenlearner import TokenLearner
 from stvit.reduce.tome import ToMe
 from stvit.reduce.topk import RandomTokens, TopK
 
@@ -50,6 +58,14 @@ METHODS: dict[str, type[Reduction]] = {
     "mctf": MCTF,
     "dtem": DTEM,
     "atc": ATC,
+    "evovit": EvoViT,
+    "avit": AViT,
+    "spvit": SPViT,
+    "svite": SViTE,
+    "iared2": IARED2,
+    "tokenlearner": TokenLearner,
+    "dge": DGE,
+    "psvit": PatchSlimming,
     "kmeans": KMeans,
 }
 

@@ -45,6 +45,34 @@ class Padded(NamedTuple):
         return F.one_hot(self.index, count) * self.valid[..., None].float()  # (B, m, N)
 
 
+class Scaled(NamedTuple):
+    """Tokens that stay, each times a factor of its own."""
+
+    index: Tensor  # (B, m)
+    factor: Tensor  # (B, m)
+
+    def merge(self, x: Tensor) -> Tensor:
+        return take(x, self.index) * self.factor[..., None].to(x.dtype)
+
+    def matrix(self, count: int) -> Tensor:
+        return F.one_hot(self.index, count) * self.factor[..., None]  # (B, m, N)
+
+
+def standing(keep: Tensor) -> Padded:
+    """The tokens where ``keep`` (B, N) is True, in their order; as wide as the image that keeps most needs.
+
+    In graphs all N are wide enough, so that shapes are static; padding is masked either way.
+    """
+    count = keep.shape[1]
+    number = torch.arange(count, device=keep.device)
+    index = torch.where(keep, number, number + count).argsort(dim=1)  # (B, N)
+    left = keep.sum(dim=1, keepdim=True)
+    width = count
+    if not (torch.compiler.is_compiling() or torch.jit.is_tracing() or keep.is_meta):
+        width = max(1, int(left.max()))
+    return Padded(index[:, :width], number[:width] < left)
+
+
 class Mixed(NamedTuple):
     """New tokens, each a weighted sum of old ones."""
 
@@ -100,17 +128,21 @@ class Largest(NamedTuple):
         return Mixed(self.sources, self.groups.float()).matrix(count)
 
 
-Part: TypeAlias = Kept | Padded | Mixed | Absorbed | Largest
+Part: TypeAlias = Kept | Padded | Scaled | Mixed | Absorbed | Largest
 
 
 class Plan(NamedTuple):
     """New tokens, part after part; without parts all tokens stay as they are.
 
     mass: what each new token counts for in what follows, (B, M), for methods that keep account of it
+    computed: where all tokens stay, but a layer computes with fewer, what it computes with; else None
+    carry: whatever else a method hands on to its next layer
     """
 
     parts: tuple[Part, ...] = ()
     mass: Tensor | None = None
+    computed: Part | None = None
+    carry: tuple | None = None
 
     def merge(self, x: Tensor) -> Tensor:
         """(B, N, C) → (B, M, C)."""
@@ -122,8 +154,11 @@ class Plan(NamedTuple):
         """Where ``count`` old tokens went: (B, M, N), rows that sum to 1, or 0 for padding; None where all stayed."""
         if not self.parts:
             return None
-        matrix = torch.cat([part.matrix(count) for part in self.parts], dim=1)
-        return matrix / matrix.sum(dim=2, keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)
+        return shares_of(self.parts, count)
+
+    def workload(self, count: int) -> Tensor | None:
+        """What the layer computes with, made of ``count`` old tokens: (B, M, N); None where it is all of them."""
+        return self.assignment(count) if self.computed is None else shares_of((self.computed,), count)
 
     def unmerge(self, y: Tensor, count: int) -> Tensor:
         """New tokens (B, M, C) back at the places of ``count`` old ones; dropped places read 0."""
@@ -132,6 +167,19 @@ class Plan(NamedTuple):
             return y
         shares = holds / holds.sum(dim=1, keepdim=True).clamp_min(torch.finfo(holds.dtype).tiny)
         return shares.transpose(1, 2).to(y.dtype) @ y  # (B, N, C)
+
+
+def shares_of(parts: tuple[Part, ...], count: int) -> Tensor:
+    """(B, M, N), rows that sum to 1, or to 0 for padding."""
+    matrix = torch.cat([part.matrix(count) for part in parts], dim=1)
+    return matrix / matrix.sum(dim=2, keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)
+
+
+def put(x: Tensor, part: Kept | Padded, y: Tensor) -> Tensor:
+    """Tokens y (B, m, C) at the places in x (B, N, C) that they were taken from; padding goes nowhere."""
+    if isinstance(part, Padded):
+        y = torch.where(part.valid[..., None], y, take(x, part.index))
+    return x.scatter(1, part.index[..., None].expand_as(y), y)
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

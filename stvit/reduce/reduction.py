@@ -41,6 +41,8 @@ class Seen(NamedTuple):
     inputs: what the attention was given, all tokens after the first norm, (B, prefix + N, C)
     whole: the grid of all image tokens that the model began with
     maps: the attention's maps, (B, heads, prefix + N, prefix + N), where a layer forms them anyway
+    lead: the class and register tokens themselves, as they stand where the reduction stands, (B, prefix, C)
+    carry: what the method's last layer handed on, see ``Plan``
     """
 
     initial: int
@@ -54,6 +56,8 @@ class Seen(NamedTuple):
     inputs: Tensor | None = None
     whole: Grid | None = None
     maps: Tensor | None = None
+    lead: Tensor | None = None
+    carry: tuple | None = None
 
     def class_rows(self) -> Tensor:
         """Each head's Attn_cls = Softmax(q_cls · Kᵀ / √d) at the image tokens: (B, heads, N).
@@ -89,6 +93,7 @@ class Reduction(nn.Module):
 
     about: ClassVar[About | None] = None  # what the table of the field says; a method of your own needs none
     needs_class_token: ClassVar[bool] = False
+    fixed_layers: ClassVar[bool] = False  # whether ``layers`` are the only ones that it works in
     identity: ClassVar[dict | None] = {"keep_rate": 1.0}  # the choices with which nothing is reduced, if any
 
     @staticmethod
@@ -152,11 +157,11 @@ class HostBlock(TimmBlock):
         with torch.random.fork_rng(devices):
             _, plan = self.forward(x, seen)  # not through the hooks that ask
         count = x.shape[1] - seen.prefix
-        if not plan.parts:
-            return torch.eye(count, device=x.device).expand(x.shape[0], -1, -1)
-        return plan.assignment(count)
+        holds = plan.workload(count)
+        return torch.eye(count, device=x.device).expand(x.shape[0], -1, -1) if holds is None else holds
 
     def reduce(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
+        seen = seen._replace(lead=x[:, : seen.prefix])
         image, plan = self.reduction(x[:, seen.prefix :].contiguous(), seen)  # its rows are taken often
         if not plan.parts:
             return x, plan

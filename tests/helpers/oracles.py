@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from fill_rule import make_input
+from fill_rule import draw, make_input
 from torch import Tensor, nn
 
 from stvit.reduce import Plan, compose
@@ -42,3 +43,12 @@ def held(plans: dict[int, Plan], tokens: int = 196) -> Tensor:
         steps.append(plan.assignment(tokens).double())
         tokens = steps[-1].shape[1]
     return compose(steps)
+
+
+def official_weights(name: str) -> dict[str, Tensor]:
+    """Weights by rule under the names of a public program's parameters, as its checkpoint would hold them."""
+    shapes = json.loads((ORACLES / f"{name}_keys.json").read_text())
+    drawn = {
+        key: draw(key, torch.empty(shape)) for key, shape in shapes.items() if not key.endswith(".splits")
+    }
+    return {key: value for key, value in drawn.items() if value is not None}

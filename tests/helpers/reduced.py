@@ -17,6 +17,9 @@ ROWS: dict[str, tuple[str, dict]] = {
     **{method: (method, {}) for method in METHODS},
     "tome, r 5, no prop_attn": ("tome", dict(r=5, prop_attn=False)),
     "evit without fused token": ("evit", dict(fuse_token=False)),
+    "avit, halting early": ("avit", dict(gate_scale=10.0, gate_center=2.0)),
+    "tokenlearner 1.0": ("tokenlearner", dict(version="1.0")),
+    "dge, two sizes": ("dge", dict(split_sizes=(2, 1))),
     "bat on evit": ("bat", dict(fuse_token=True)),
     "bat on keys": ("bat", dict(features="keys")),
     "bat, local density": ("bat", dict(neighbors=5)),
@@ -42,7 +45,8 @@ def inputs(count: int, dim: int = 12, heads: int = 3, batch: int = 2, seed: int 
     x = torch.randn(batch, count, dim, generator=generator)
     q, k, v = torch.randn(3, batch, heads, count + 1, dim // heads, generator=generator)
     inputs = torch.randn(batch, count + 1, dim, generator=generator)
-    return x, Seen(count, None, None, 1, q, k, values=v, inputs=inputs)
+    lead = torch.randn(batch, 1, dim, generator=generator)
+    return x, Seen(count, None, None, 1, q, k, values=v, inputs=inputs, lead=lead)
 
 
 def shuffle(x: Tensor, seen: Seen, order: Tensor) -> tuple[Tensor, Seen]:
