@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.attention_maps import figures, layers, look, measure, semantic, swin
+from analysis.attention_maps import figures, layers, look, measure, real, semantic, swin
 from analysis.attention_maps.capture import capture, class_attention, image_relevance
 from analysis.attention_maps.claims import BOTH, DENSE, FAMILY, GLOBAL, SPARSE, SWIN, claims
+from analysis.crops import cut, middles
 from analysis.images import normalised, photo, scenes
+from analysis.photographs import missing, shipped
 from analysis.results import Report
-from analysis.shared.models import Subject, available, open_model, weights_of
+from analysis.shared.models import Subject, available, open_model, real_or_none, weights_of
 
 SHOWN = (0, 5, 9)  # scenes that are drawn
 
 
-def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
-    """Measure and draw everything; returns the table of claims."""
+def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS) -> pd.DataFrame:
+    """Measure and draw everything; returns the table of claims of the small models."""
     family = [name for name in FAMILY if name in (SPARSE, BOTH, GLOBAL) or name in available()]
     subjects = {name: open_model(name) for name in (DENSE, *family)}
     by_layer = layers(subjects[DENSE], images)
@@ -31,6 +33,8 @@ def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
     inputs = weights_of(*subjects.values())
     title = "Attention maps: who looks at whom"
     with Report("attention_maps", title, command, config, 0, inputs, out) as r:
+        config["real"] = _real(r, crops)
+        r.heading("Small models on scenes")
         r.prose(introduction(config["untrained"], images))
         r.prose(findings(by_layer, stgm))
         r.table(
@@ -56,6 +60,20 @@ def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
         r.table("layers", by_layer, "The dense model, layer by layer.")
         r.table("semantic", stgm, "The STGM and the layers behind it, for each checkpoint.")
     return table
+
+
+def _real(r: Report, count: int) -> dict:
+    """The real model first; without its weights a line says what is missing. Returns what the record says of it."""
+    subject, reason = real_or_none()
+    found = shipped()
+    if subject is None or not found:
+        lacking = reason or f"photographs are missing: {', '.join(missing())}"
+        r.prose(f"**The figures of a real model are not here: {lacking}.**")
+        return {"missing": lacking}
+    crops = cut(found, count, subject.size[0])
+    shown = [one for one in found if one.name in real.SHOWN] or found[:3]
+    real.write(r, subject, crops, middles(shown, subject.size[0]))
+    return {"weights": subject.found, "crops": count, "photographs": crops.record()}
 
 
 def introduction(untrained: list[str], images: int) -> str:

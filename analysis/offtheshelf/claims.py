@@ -12,16 +12,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MARGIN = 0.005  # of the centred cosine, of IoU: named before anything was measured
+CAPTION_MARGIN = 0.01  # of shares of patches, cosines between patches, and BAT's score
 
 
 class Claim(NamedTuple):
-    """``better`` is above ``worse`` in ``measure`` at equal keep rate, says ``source``."""
+    """``better`` is above ``worse`` in ``measure`` at equal keep rate, says ``source``.
+
+    beside: another measure of ``worse`` to compare with
+    """
 
     source: str
     text: str
     better: str
     worse: str
     measure: str = "cosine"
+    beside: str = ""
 
 
 CLAIMS = (
@@ -38,6 +43,18 @@ CLAIMS = (
     Claim("ToMe", "merging alike tokens is above pruning, at equal multiply-adds", "tome", "topk"),
     Claim("this project", "ToMe is above BAT, at equal multiply-adds", "tome", "bat"),
 )
+CAPTIONS = (
+    Claim("BAT, Figure 2 (b)", "importance masks the background: patches that do not stand out are dropped more often",
+          "topk", "topk", "dropped_elsewhere", "dropped_salient"),
+    Claim("BAT, Figures 2 (d) and 5", "BAT keeps the discriminative patches: those that stand out more than the others",
+          "bat", "bat", "kept_salient", "kept_elsewhere"),
+    Claim("BAT, Figure 2 (c)", "diversity alone does not keep them: BAT keeps more of what stands out", "bat",
+          "diversity alone", "kept_salient"),
+    Claim("BAT, Figure 5", "patches that BAT merged are alike, beyond any two of the merged ones", "bat", "bat",
+          "merged_alike", "merged_chance"),
+    Claim("BAT, Figure 4", "BAT's tokens are more diverse than EViT's (Eq. 4)", "bat", "evit", "diversity"),
+    Claim("BAT, Figure 4", "they are more diverse than without merging (top-k)", "bat", "topk", "diversity"),
+)  # fmt: skip
 
 
 def judge(study: dict, claims: tuple[Claim, ...] = CLAIMS, margin: float = MARGIN) -> pd.DataFrame:
@@ -47,17 +64,18 @@ def judge(study: dict, claims: tuple[Claim, ...] = CLAIMS, margin: float = MARGI
     cells = {(cell["row"], cell["rate"]): cell["photographs"] for cell in study["cells"]}
     rates = sorted({rate for _, rate in cells if rate is not None and rate < 1})
     pairs = [
-        (one, rate)
+        (one, rate, cells[one.better, rate][one.measure], cells[one.worse, rate][one.beside or one.measure])
         for one in claims
         for rate in rates
-        if all(one.measure in cells.get((row, rate), ()) for row in (one.better, one.worse))
+        if one.measure in cells.get((one.better, rate), ())
+        and (one.beside or one.measure) in cells.get((one.worse, rate), ())
     ]
     drawn = draws(len(study["photographs"]))
     rows = []
-    for one, rate in pairs:
-        better, worse = (np.array(cells[row, rate][one.measure]) for row in (one.better, one.worse))
+    for one, rate, *values in pairs:
+        better, worse = (np.array(value, dtype=float) for value in values)
         row = dict(source=one.source, claim=one.text, keep_rate=rate, measure=one.measure)
-        row |= dict(value=better.mean(), beside=worse.mean())
+        row |= dict(value=np.nanmean(better), beside=np.nanmean(worse))
         rows.append(claim(better - worse, margin, len(pairs), drawn, **row))
     return pd.DataFrame(rows)
 
@@ -70,6 +88,6 @@ def in_words(frame: pd.DataFrame) -> list[str]:
             f"{row.keep_rate:g}: {row.verdict} ({row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}])"
             for row in rows.itertuples()
         )
-        name = {"cosine": "centred cosine", "iou": "IoU"}.get(measure, measure)
+        name = {"cosine": "centred cosine", "iou": "IoU"}.get(measure, measure.replace("_", ", "))
         said.append(f"*{source}*: {text} ({name}). At keep rate {parts}.")
     return said

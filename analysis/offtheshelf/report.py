@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.offtheshelf import cells, claims, figures, tables
-from analysis.offtheshelf.claims import MARGIN
+from analysis.offtheshelf.claims import CAPTION_MARGIN, MARGIN
 from analysis.results import Report
 
 COMMAND = "python -m analysis.offtheshelf --report"
@@ -58,6 +58,15 @@ def one_study(r: Report, study: dict, number: int) -> pd.DataFrame:
         r.prose(verdicts(judged, study))
         r.prose("\n".join(f"- {line}" for line in claims.in_words(judged)))
         r.table(f"claims{suffix}", judged, "Paired differences over photographs, and what follows.", digits=3)
+    captions = claims.judge(study, claims.CAPTIONS, CAPTION_MARGIN)
+    if len(captions):
+        r.heading("What the captions say, in numbers")
+        r.prose(
+            "A patch stands out if it is in the fifth of an image's patches where the dense model's saliency head is "
+            f"highest. Margin {CAPTION_MARGIN}; all intervals hold together at 95 %."
+        )
+        r.prose("\n".join(f"- {line}" for line in claims.in_words(captions)))
+        r.table(f"captions{suffix}", captions, "BAT's Figures 2, 4 and 5.", digits=3)
     if set(figures.FIGURE_1) <= set(frame.row):
         r.figure(
             f"bat_figure1{suffix}",

@@ -113,13 +113,16 @@ def available(shelf: Path = SHELF) -> list[str]:
 
 
 def open_model(which: str | Path, shelf: Path = SHELF, seed: int = 0) -> Subject:
-    """A shipped checkpoint by name, any checkpoint by path, or an untrained model by timm's name."""
+    """Real weights that a package ships, a shipped checkpoint, any checkpoint by path, or an untrained timm model."""
     import timm
     import torch
 
     import stvit
+    from stvit.pretrained import SHIPPED
 
     name = str(which)
+    if name in SHIPPED:
+        return open_pretrained(name)
     if name in available(shelf):
         return _load(shelf / name, name)
     if name not in STAND_INS and Path(name).exists():

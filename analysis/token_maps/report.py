@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.crops import middles
 from analysis.images import normalised, scenes
+from analysis.photographs import missing, shipped
 from analysis.results import Report
-from analysis.shared.models import Subject, open_model, weights_of
-from analysis.token_maps import fates, figures, follow
+from analysis.shared.models import Subject, open_model, real_or_none, weights_of
+from analysis.token_maps import fates, figures, follow, real
 from analysis.token_maps.subjects import DENSE, FIGURE_2, methods, off_the_shelf
 
 SHOWN = (0, 5, 9, 12)  # scenes that are drawn
@@ -28,6 +30,8 @@ def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
     config = dict(images=images, shown=list(SHOWN), untrained=untrained)
     command, inputs = "python -m analysis.token_maps --report", weights_of(*subjects.values(), dense)
     with Report("token_maps", "Token maps: what becomes of each patch", command, config, 0, inputs, out) as r:
+        config["real"] = _real(r)
+        r.heading("Small models on scenes")
         r.prose(introduction(untrained, images))
         r.table("claims", claims(table, second), "What BAT's captions say, in numbers.", digits=3)
         r.heading("BAT, Figure 2: importance, diversity, both")
@@ -46,6 +50,18 @@ def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
         r.table("fates", table, "Shares of patches by method and layer; means over all scenes.", digits=3)
         r.table("figure2_fates", second, "The same for the three of Figure 2.", digits=3)
     return table
+
+
+def _real(r: Report) -> dict:
+    """The real model first; without its weights a line says what is missing."""
+    subject, reason = real_or_none()
+    found = [one for one in shipped() if one.name in real.SHOWN] or shipped()[:3]
+    if subject is None or not found:
+        lacking = reason or f"photographs are missing: {', '.join(missing())}"
+        r.prose(f"**The figures of a real model are not here: {lacking}.**")
+        return {"missing": lacking}
+    real.write(r, subject, middles(found, subject.size[0]))
+    return {"weights": subject.found, "photographs": [one.name for one in found]}
 
 
 ALT = "Scenes with patches left as they are, coloured by the group they merged into, or faded where dropped"

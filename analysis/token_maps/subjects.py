@@ -32,7 +32,13 @@ def off_the_shelf(name: str, dense: Subject | None = None) -> Subject:
         torch.manual_seed(0)
         model = stvit.sparsify(dense.model, **OFF_THE_SHELF[name])
     learned = name == "DynamicViT"  # its predictors know nothing yet
-    return Subject(f"{dense.name}, off the shelf", model.eval(), dense.trained and not learned, dense.weights)
+    return Subject(
+        f"{dense.name}, off the shelf",
+        model.eval(),
+        dense.trained and not learned,
+        dense.weights,
+        dense.found,
+    )
 
 
 def methods() -> dict[str, Subject]:

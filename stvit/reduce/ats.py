@@ -84,7 +84,7 @@ class SortedATS(ATS):
         return tuple(range(depth // 4 + 1, depth + 1))
 
     def plan(self, x: Tensor, seen: Seen) -> Plan:
-        ascending, order = self.significance(seen).sort(dim=1, stable=True)  # padding, with 0, comes first
+        ascending, order = self.significance(seen).sort(dim=1)  # padding, with 0, comes first
         padding = torch.zeros_like(order, dtype=torch.bool)
         if seen.mass is not None:
             padding = seen.mass.gather(1, order) == 0

@@ -98,7 +98,7 @@ class DiffRate(Reduction):
         stay = min(stay, kept)
         if stay == x.shape[1]:
             return Plan(mass=seen.mass)
-        order = seen.class_attention().argsort(dim=1, descending=True, stable=True)[:, :kept]
+        order = seen.class_attention().argsort(dim=1, descending=True)[:, :kept]
         size = x.new_ones(x.shape[:2]) if seen.mass is None else seen.mass  # (B, N)
         index, sources = order[:, :stay], order[:, stay:]
         likeness, target = cosine_between(take(x, sources), take(x, index)).max(dim=2)  # (B, kept − stay)

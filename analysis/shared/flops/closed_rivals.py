@@ -127,6 +127,11 @@ def atc(here: Here, keep_rate: float = 0.7) -> Left:
     return Left(m, n**2 * HEAD_DIM + m * n * C if m < n else 0)
 
 
+def shrinking(here: Here, left: tuple[int, ...]) -> Left:
+    """As many as there are within the radius: by the grid alone, at no cost."""
+    return Left(left[here.stage], 0)
+
+
 class Known(NamedTuple):
     """A method and its layers: at a third each (4, 7, 10 of 12) unless it says more."""
 
@@ -146,6 +151,7 @@ METHODS: dict[str, Known] = {
     "sinkhorn": Known(sinkhorn, "in front"),
     "sit": Known(sit, "in front"),
     "kmedoids": Known(kmedoids, "after", (3, 6, 9)),
+    "shrinking": Known(shrinking, "in front", (4, 5, 6, 7, 8, 9, 10)),
     "diffrate": Known(diffrate, layers=EVERY),
     "tofu": Known(tome, layers=EVERY),
     "pitome": Known(pitome, layers=EVERY),

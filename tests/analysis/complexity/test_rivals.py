@@ -5,6 +5,7 @@ import timm
 import torch
 
 import stvit  # noqa: F401 (registers the models)
+from analysis.complexity.rival_figures import DIFFRATE, RADII, figures
 from analysis.shared.counting import count
 from analysis.shared.flops.closed_global import deit
 from analysis.shared.flops.closed_reduced import PART
@@ -23,7 +24,10 @@ def test_closed_form_is_the_count(method):
     with torch.device("meta"):
         model = timm.create_model(f"{method}_deit_tiny_patch16_224", img_size=112).eval()
     counted = count(model, (1, 3, 112, 112))
-    cost = rival_vit(192, method, grid=(7, 7), **(RATES if method == "diffrate" else {}))
+    choices = {"diffrate": RATES}.get(method, {})
+    if method == "shrinking":
+        choices = dict(left=within_radii(model, (7, 7)))
+    cost = rival_vit(192, method, grid=(7, 7), **choices)
     assert counted.total == cost.total
     assert counted.reductions() == cost.by("part").get(PART, 0)
 
@@ -69,3 +73,21 @@ def test_nothing_reduced_costs_what_the_dense_model_costs():
     for method, choices in {"ats": {}, "sit": {}, "atc": {}, "pitome": {}, "kmedoids": {}}.items():
         assert rival_vit(384, method, keep_rate=1.0, **choices).total == deit(384).total
     assert rival_vit(384, "dtem", r=0).total == deit(384).total
+
+
+@pytest.mark.parametrize("figure", figures(), ids=lambda figure: figure.method)
+def test_printed_figures_are_rebuilt_from_their_own_accounting(figure):
+    digits = len(str(figure.printed).split(".")[1])
+    assert round(figure.rebuilt, digits) == figure.printed
+    whole = figure.counted + figure.reduction
+    assert (abs(figure.printed / whole - 1) < 0.01) == (figure.method in ("diffrate", "mctf"))
+
+
+def test_rates_and_radii_are_the_models_own():
+    assert DIFFRATE == RATES
+    model = timm.create_model("shrinking_deit_tiny_patch16_224")
+    assert within_radii(model, (14, 14)) == RADII
+
+
+def within_radii(model, grid: tuple[int, int]) -> tuple[int, ...]:
+    return tuple(len(r.places(grid, r.stage)) for r in model.reductions.values())

