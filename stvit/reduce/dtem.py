@@ -52,7 +52,7 @@ class DTEM(ToMe):
         return self.embed(seen.inputs[:, seen.prefix :].detach())
 
     def soft_plan(self, x: Tensor, seen: Seen) -> Plan:
-        """All tokens, the heaviest first: those that inference would still have take part in the next layer."""
+        """All tokens, of which as many as inference would have take part, the heaviest of them first: the next layer's."""
         count = self.present(seen.initial)  # in inference
         r = min(self.r, count // 2)
         if r == 0:
@@ -70,7 +70,10 @@ class DTEM(ToMe):
         )  # (B, N, N): how much of which is where
         amounts = amounts.clone()
         amounts[:, 1:count:2, :count:2] = (given * mass[:, :count:2, None]).transpose(1, 2)
-        new, order = amounts.sum(dim=2).sort(dim=1, descending=True)
+        new = amounts.sum(dim=2)
+        order = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
+        order = torch.cat([new[:, :count].argsort(dim=1, descending=True), order[:, count:]], dim=1)
+        new = new.gather(1, order)
         return Plan((Mixed(None, take(amounts, order) / new[..., None]),), new)
 
     def present(self, count: int) -> int:
