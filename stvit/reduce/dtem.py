@@ -52,7 +52,7 @@ class DTEM(ToMe):
         return self.embed(seen.inputs[:, seen.prefix :].detach())
 
     def soft_plan(self, x: Tensor, seen: Seen) -> Plan:
-        """All tokens, of which as many as inference would have take part, the heaviest of them first: the next layer's."""
+        """All tokens; as many as inference would have take part, and go on with the heaviest first."""
         count = self.present(seen.initial)  # in inference
         r = min(self.r, count // 2)
         if r == 0:
