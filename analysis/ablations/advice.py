@@ -1,7 +1,7 @@
 """What the grid tells users: for each choice, the rows that are worse than another one by more than chance.
 
 All pairs of a table's rows are compared at once, by Tukey's range with the spread pooled over the table
-(``tables.residual_spread``), so that picking the best of several rows is paid for. A ranking within that range is
+(``statistics.residual_spread``), so that picking the best of several rows is paid for. A ranking within that range is
 chance and gives no advice.
 """
 
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from analysis.ablations import tables
 from analysis.ablations.cells import CELLS
 from analysis.ablations.design import SEEDS, TABLES
+from analysis.shared import statistics
 
 QUESTIONS = (
     ("How many semantic tokens", "stvit_table1"),
@@ -60,7 +61,9 @@ def tukey_range(whole: dict[str, dict[int, float]], seeds=SEEDS) -> float | None
         return None
     from scipy.stats import studentized_range
 
-    sigma, freedom = tables.residual_spread([[values[seed] for seed in seeds] for values in whole.values()])
+    sigma, freedom = statistics.residual_spread(
+        [[values[seed] for seed in seeds] for values in whole.values()]
+    )
     return float(studentized_range.ppf(0.95, len(whole), freedom)) * sigma / math.sqrt(len(seeds))
 
 

@@ -70,7 +70,7 @@ class SemanticSwin(AnySizeSwin):
         if coarse:
             return groups
         first = sum(len(stage.blocks) for stage in self.layers[:2])
-        return dict(groups, blocks=[(r"^layers\.2\.(initial|position)", (first,)), *groups["blocks"]])
+        return dict(groups, blocks=[(r"^layers\.2\.(?:initial|position)", (first,)), *groups["blocks"]])
 
 
 class STViTSwin(SemanticSwin):

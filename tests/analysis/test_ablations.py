@@ -236,7 +236,7 @@ def test_no_advice_follows_from_a_ranking_within_chance(tmp_path, monkeypatch):
 def test_two_rows_need_as_much_as_student_asks():
     """Tukey's range of two rows is Student's interval of their difference."""
     rows = {"a": {0: 90.0, 1: 91.0, 2: 89.5}, "b": {0: 80.0, 1: 84.0, 2: 79.0}}
-    assert advice.tukey_range(rows) == pytest.approx(tables.pooled_half_width(rows), rel=1e-6)
+    assert advice.tukey_range(rows) == pytest.approx(statistics.pooled_half_width(rows, (0, 1, 2)), rel=1e-6)
 
 
 def test_advice_asks_about_tables_that_exist():

@@ -12,6 +12,7 @@ import torch
 import stvit
 from analysis.images import normalised, photo
 from analysis.shared.models import Subject, open_model
+from analysis.shared.token_maps import colours
 from analysis.token_maps import __main__ as command
 from analysis.token_maps import fates, figures, follow, measure, report
 from analysis.token_maps.subjects import DENSE, OFF_THE_SHELF, off_the_shelf
@@ -96,7 +97,7 @@ def test_picture_shows_fates():
 
 @pytest.mark.parametrize("count", [1, 7, 8, 60])
 def test_one_colour_a_group(count):
-    assert len({tuple(colour) for colour in figures.colours(count).round(3)}) == count
+    assert len({tuple(colour) for colour in colours(count).round(3)}) == count
 
 
 def test_fates_over_scenes():

@@ -45,8 +45,6 @@ REFUSED = [  # the analysis, what it is asked for, and words of the answer; DIR 
     ("token_maps", "--image china --checkpoint resnet18 --size 64 64", "resnet18 cannot be set to 64 × 64"),
     ("token_maps", "--image china --out FILE", "FILE is a file, not a folder"),
     ("token_maps", "--images 0", "--images: must be at least 1, not 0"),
-    ("attention_maps", "--image china --checkpoint micro_swin", "a Swin without semantic tokens"),
-    ("attention_maps", "--image china --checkpoint swin_tiny_patch4_window7_224", "without semantic tokens"),
     ("attention_maps", "--image china --checkpoint eva02_tiny_patch14_224", "Eva has no attention layer"),
     ("attention_maps", "--image china --checkpoint resnet18", "ResNet is neither a plain ViT nor an STViT"),
     ("attention_maps", "--image china --checkpoint micro_bat", "neither a plain ViT nor an STViT"),

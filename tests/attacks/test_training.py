@@ -180,8 +180,14 @@ def retold(photographs: Path, to: Path, **moves: str) -> Path:
 
 
 MISMATCHED = {
-    "one more in training": (dict(validation_china=""), "train has 2 .*validation 1 .*only in .*train: china"),
-    "one more in validation": (dict(train_china=""), "train has 1 .*validation 2 .*only in .*validation: china"),
+    "one more in training": (
+        dict(validation_china=""),
+        "train has 2 .*validation 1 .*only in .*train: china",
+    ),
+    "one more in validation": (
+        dict(train_china=""),
+        "train has 1 .*validation 2 .*only in .*validation: china",
+    ),
     "another name": (dict(validation_china="zebra"), "only in .*train: china; only in .*validation: zebra"),
 }
 

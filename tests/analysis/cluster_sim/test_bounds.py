@@ -10,7 +10,8 @@ from analysis import cluster_sim as cs
 from analysis.cluster_sim import bounds
 from analysis.cluster_sim.experiments.failures import verdict
 from analysis.cluster_sim.experiments.grid import cells
-from analysis.cluster_sim.experiments.regimes import exponent, sigma_for, word
+from analysis.cluster_sim.experiments.regimes import exponent, word
+from analysis.cluster_sim.geometry import sigma_for
 from analysis.cluster_sim.measure import interval, measure
 from analysis.cluster_sim.options import Options
 from analysis.cluster_sim.sampler import generator, reduced
@@ -18,7 +19,7 @@ from analysis.cluster_sim.sampler import generator, reduced
 
 def at(a, n, K=4, d=128):
     """The canonical problem at v = a ln n."""
-    return cs.problem(K, d, math.pi / 4, sigma_for(a * math.log(n), K, d))
+    return cs.problem(K, d, math.pi / 4, sigma_for(a * math.log(n), K, d, math.pi / 4))
 
 
 @pytest.mark.parametrize("e, rho", [(0.01, 0.0), (0.3, 0.1), (0.999, 0.0)])

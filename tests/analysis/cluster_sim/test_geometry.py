@@ -69,7 +69,7 @@ def test_queries_have_the_angle_asked_for(init, theta, gamma):
         ({"K": 1}, "K must be at least 2"),
         ({"d": 0}, "d must be positive"),
         ({"lam": -1.0}, "λ must be positive"),
-        ({"theta": math.nan}, "θ must be finite"),
+        ({"theta": math.nan}, "θ must lie between 0° and 180°, got nan"),
         ({"init": "pooled"}, "unknown init 'pooled'; choose from"),
         ({"sigma": 60.0}, "overflow: v"),
         ({"lam": 1e200}, "overflow: v"),
