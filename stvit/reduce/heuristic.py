@@ -47,11 +47,16 @@ class Shrinking(Reduction):
         return tuple(range(depth // 4 + 1, depth * 3 // 4 + 2))
 
     def plan(self, x: Tensor, seen: Seen) -> Plan:
-        present, kept = (self.places(seen.whole, stage) for stage in (self.stage - 1, self.stage))
-        if len(kept) == x.shape[1]:
+        numbers = self.numbers(tuple(seen.whole))
+        if len(numbers) == x.shape[1]:
             return Plan()
-        numbers = np.searchsorted(present, kept).tolist()  # of those that stay among those that are here
         return Plan((Kept(torch.tensor(numbers, device=x.device).expand(x.shape[0], -1)),))
+
+    @torch.compiler.assume_constant_result  # it depends on the grid alone; a graph holds its result
+    def numbers(self, grid: Grid) -> list[int]:
+        """Of the tokens that are here, the numbers of those that stay."""
+        present, kept = (self.places(grid, stage) for stage in (self.stage - 1, self.stage))
+        return np.searchsorted(present, kept).tolist()
 
     def places(self, grid: Grid, stage: int) -> np.ndarray:
         """The places that stay in a stage, in their order; all of them before the first."""

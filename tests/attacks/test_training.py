@@ -245,7 +245,7 @@ REFUSED = {
         dict(annotator="OTHER"),
         "the annotator knows 5 classes, the data has 12",
     ),
-    "more images in a batch than there are": (dict(batch_size=64), "not one batch of 64"),
+    "more images in a batch than there are": (dict(batch_size=64), "one batch of 64"),
 }
 
 
