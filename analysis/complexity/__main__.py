@@ -32,7 +32,10 @@ def parser() -> Parser:
         "--report", action="store_true", help="write results/complexity/: tables, figures, prose"
     )
     group = options.add_argument_group("what if")
-    group.add_argument("--model", metavar="NAME", help="any model that is registered with timm")
+    group.add_argument("--model", metavar="NAME", help="any model of timm, or a checkpoint's folder")
+    group.add_argument(
+        "--method", help="sparsify the model with stvit, bat, tome, ... and count it before and after"
+    )
     group.add_argument("--image-size", type=size, metavar="SIDE", help="384, or 384x512 (224)")
     group.add_argument("--tokens", type=tokens, metavar="M", help="semantic tokens: 16, or a grid 4x6")
     group.add_argument("--depth", type=int, metavar="LAYERS", help="transformer layers")
@@ -88,7 +91,7 @@ def dispatch(args: argparse.Namespace) -> int:
         return 0
     if args.model is not None:
         return what_if(args)
-    for name in ("image_size", "tokens", "depth", "stgm_at", "keep_rate", "batch", "sweep", "out"):
+    for name in ("method", "image_size", "tokens", "depth", "stgm_at", "keep_rate", "batch", "sweep", "out"):
         if getattr(args, name) is not None:
             raise BadInput(f"--{name.replace('_', '-')} needs --model NAME")
     return tables(args)
@@ -108,7 +111,7 @@ def tables(args: argparse.Namespace) -> int:
 
 
 def request_of(args: argparse.Namespace) -> Request:
-    names = ("image_size", "tokens", "depth", "stgm_at", "keep_rate", "batch")
+    names = ("method", "image_size", "tokens", "depth", "stgm_at", "keep_rate", "batch")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return Request(args.model, **given)
 
@@ -120,7 +123,7 @@ def what_if(args: argparse.Namespace) -> int:
         raise BadInput("--out is where the figure of --sweep goes; there is none without it")
     if args.sweep is not None:
         return run_sweep(args, request)
-    cost = whatif.closed_form(request)
+    cost = None if sparsifies(request) else whatif.closed_form(request)
     if cost is None:
         return by_counting(args, request)
     dense = whatif.dense_of(request)
@@ -155,24 +158,36 @@ def described(request: Request, cost, dense) -> dict[str, Any]:
     }
 
 
-def by_counting(args: argparse.Namespace, request: Request) -> int:
-    from analysis.complexity import fallback
+def sparsifies(request: Request) -> bool:
+    """Is a dense model with a closed form to get fewer tokens? Then it is sparsified and counted."""
+    known = whatif.KNOWN.get(request.model)
+    return known is not None and known.dense is None and request.tokens is not None
 
-    rows = fallback.rows(request)
-    print(f"{request.model} has no closed form: built and counted instead", file=sys.stderr)
+
+def by_counting(args: argparse.Namespace, request: Request) -> int:
+    from analysis.complexity import own
+
+    found, dense = own.counted(request)
+    rows = own.rows(found)
     if args.json:
-        write_json({"model": request.model, "image_size": request.image_size, "modules": rows}, args.json)
+        answer = {"model": request.model, "image_size": request.image_size, **request.changes()}
+        answer |= {
+            "flops": found.total,
+            "dense_flops": None if dense is None else dense.total,
+            "modules": rows,
+        }
+        write_json(answer, args.json)
     elif not emit_rows(rows, args):
-        print(fallback.text(request, rows))
+        print(own.text(request, found, dense))
     return 0
 
 
 def run_sweep(args: argparse.Namespace, request: Request) -> int:
     axis, values = sweep.parse(args.sweep)
     if request.model not in whatif.KNOWN:
-        from analysis.complexity import fallback
+        from analysis.complexity import own
 
-        fallback.check_registered(request.model)
+        own.check_registered(request.model)
         raise BadInput(
             f"{request.model} has no closed form to sweep over; ask for single sizes, to count them"
         )

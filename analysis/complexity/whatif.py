@@ -93,16 +93,17 @@ class Request:
     stgm_at: int | None = None
     keep_rate: float | None = None
     batch: int = 1
+    method: str | None = None  # sparsify the model with it first
 
     def changes(self) -> dict[str, Any]:
-        names = ("tokens", "depth", "stgm_at", "keep_rate")
+        names = ("method", "tokens", "depth", "stgm_at", "keep_rate")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 def closed_form(request: Request) -> Cost | None:
     """The cost of one image; None if the model has no closed form; BadInput if the request cannot be met."""
     known = KNOWN.get(request.model)
-    if known is None:
+    if known is None or request.method is not None:
         return None
     check(request, known)
     grid = tuple(side // known.patch for side in request.image_size)
