@@ -18,6 +18,7 @@ from analysis.results import PAPER, Report
 MODEL = "deit_small_patch16_224"
 RATES = (0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 METHODS = ("bat", "evit", "topk", "dynamicvit", "random", "tome", "meanpool", "stvit")
+REAL = ("bat", "evit", "topk", "random")  # the rows of Figure 4 on real weights
 PRINTED = PAPER / "bat_fig6.csv"
 COLOURS = {**style.METHOD, "random": style.SKY, "meanpool": style.YELLOW}
 NAMES = {"bat": "BAT", "evit": "EViT", "dynamicvit": "DynamicViT"}  # of the printed series
@@ -140,6 +141,60 @@ def plot(frame):
     return fig
 
 
+def plot_real(frame):
+    """Figure 4 on real weights: the score and what is left of the class feature, with intervals over photographs."""
+    with style.house_style():
+        fig, axes = style.figure(height=2.7, columns=2)
+        for ax, name, title in zip(
+            axes,
+            ("diversity", "cosine"),
+            ("Diversity of the tokens left", "Class feature that is left"),
+            strict=True,
+        ):
+            for row in REAL:
+                rows = frame[(frame.row == row) & (frame.keep_rate < 1)].sort_values("keep_rate")
+                label = rows.method.iloc[0] if len(rows) else row
+                ax.plot(rows.keep_rate, rows[name], color=COLOURS[row], marker="o", label=label)
+                ax.fill_between(
+                    rows.keep_rate,
+                    rows[f"{name}_low"],
+                    rows[f"{name}_high"],
+                    color=COLOURS[row],
+                    alpha=0.15,
+                    lw=0,
+                )
+            ax.set(
+                title=title,
+                xlabel="keep rate",
+                ylabel={"diversity": "r(Z) / ‖Z‖"}.get(name, "centred cosine"),
+            )
+            ax.invert_xaxis()
+        axes[0].legend(loc="lower left", ncols=2)
+    return fig
+
+
+def real(r: Report) -> None:
+    """The section on real weights, from the cells of ``analysis.offtheshelf``."""
+    from analysis.shared import real_table
+
+    frame = real_table.read()
+    if frame is None or not set(REAL) <= set(frame.row):
+        r.prose(f"**{real_table.LACKING}.**")
+        return
+    r.heading("On real weights")
+    together = frame[frame.row.isin(REAL) & (frame.keep_rate < 1)]
+    agree = together[["diversity", "cosine"]].corr(method="spearman").iloc[0, 1]
+    r.figure(
+        "real_figure4",
+        plot_real(frame),
+        f"BAT's Figure 4 on {real_table.described()}, nothing trained: the score of Eq. 4 after the last reduction, "
+        "and the cosine of the class feature to the dense model's. Over these points the two have a rank correlation "
+        f"of {agree:.2f}.",
+        alt="Diversity and similarity to the dense model against keep rate, with bands",
+    )
+    r.heading("On untrained weights")
+
+
 def report(frame, config: dict, out: Path | None = None) -> None:
     table = frame.set_index(["method", "keep_rate"]).score
     first = max(frame.keep_rate)
@@ -147,6 +202,7 @@ def report(frame, config: dict, out: Path | None = None) -> None:
     weights = config["weights"] or "untrained weights"
     command = "python -m analysis.diversity --report"
     with Report("diversity", "How diverse the tokens are", command, config, 0, [PRINTED], out) as r:
+        real(r)
         r.prose(
             "BAT argues that what a pruned model loses is the diversity of its tokens, and measures it as the distance "
             "of the tokens from the best matrix of equal rows (Eq. 4), here as a share of their norm. The score is "

@@ -12,6 +12,7 @@ from analysis import style
 from analysis.commands import Parser, at_least, command
 from analysis.results import Report
 
+PHOTOGRAPHS = ("chelsea", "coffee")
 DENSE, SPARSE = "deit_small_patch16_224", "stvit_deit_small_patch16_224"
 
 
@@ -126,11 +127,37 @@ def _draw_costs(ax, frame) -> None:
     ax.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.16))
 
 
+def real(r: Report) -> dict:
+    """Photographs through a model with real weights; without them a line says what is missing."""
+    from analysis.images import photo
+    from analysis.photographs import missing, shipped
+    from analysis.shared.models import real_or_none
+
+    subject, reason = real_or_none()
+    names = [one.name for one in shipped() if one.name in PHOTOGRAPHS]
+    if subject is None or not names:
+        lacking = reason or f"photographs are missing: {', '.join(missing())}"
+        r.prose(f"**The picture of a real model is not here: {lacking}.**")
+        return {"missing": lacking}
+    from analysis.shared.first_look import first_look
+
+    r.figure(
+        "real",
+        first_look(subject, *(photo(name, subject.size) for name in names), side=style.PAGE / 5),
+        f"{subject.found}: a photograph, what the class token attends to, and the tokens that two methods leave of "
+        "196, without any training. Patches that were merged share a colour.",
+        alt="Photographs, heat maps of class attention over them, and the tokens that BAT and ToMe leave",
+    )
+    return {"weights": subject.found, "photographs": names}
+
+
 def report(out: Path | None = None) -> None:
     frame = compute()
     totals = frame.groupby("model").flops.sum()
     late = frame[frame.part.isin([str(i) for i in range(7, 13)])].groupby("model").flops.sum()
-    with Report("overview", "STViT in one picture", "python -m analysis.overview --report", out=out) as r:
+    command = "python -m analysis.overview --report"
+    with Report("overview", "STViT in one picture", command, config := {}, out=out) as r:
+        config["real"] = real(r)
         r.prose(
             "A plain vision transformer carries its 196 image tokens through all twelve layers. STViT keeps them for "
             "four; two layers gather them into 16 semantic tokens, which alone go on. Counted on the models, that "

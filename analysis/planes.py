@@ -215,12 +215,55 @@ def plot_ours(frame):
     return fig
 
 
+def plot_real(frame):
+    """What each method leaves of a real model's class feature, against what it costs."""
+    with style.house_style():
+        fig, axes = style.figure(style.PAGE, 2.9, 1, 2, sharey=True)
+        for ax, x, label in zip(axes, ("share", "time"), ("multiply-adds", "measured time"), strict=True):
+            for row, rows in frame.assign(time=1 / frame.times_as_fast).groupby("row", sort=False):
+                rows = rows.sort_values(x)
+                name = OURS.get(row)
+                colour = COLOUR.get(name, style.GREY)
+                ax.plot(
+                    rows[x],
+                    rows.cosine,
+                    color=colour,
+                    marker="o",
+                    ms=3,
+                    lw=1,
+                    label=rows.method.iloc[0] if name else None,
+                )
+            ax.set(xlabel=f"{label}, of the dense model's")
+        axes[0].set_ylabel("centred cosine to the dense model")
+        axes[1].legend(loc="lower right", fontsize=6.5, ncols=2)
+    return fig
+
+
+def real(r: Report) -> None:
+    """The section on a real model, from the cells of ``analysis.offtheshelf``."""
+    from analysis.shared import real_table
+
+    frame = real_table.read()
+    if frame is None:
+        r.prose(f"**{real_table.LACKING}.**")
+        return
+    r.heading("A real model, without training")
+    r.figure(
+        "real",
+        plot_real(frame),
+        f"{real_table.described()}. Every point is a method at a keep rate, put into the model as it is.",
+        alt="Similarity to the dense model against multiply-adds and against time, a line a method",
+    )
+    r.heading("The papers' own points")
+
+
 def report(out: Path | None = None) -> None:
     points, own = printed(), ours()
     inputs = [PAPER / f"{file}.csv" for file in SOURCES]
     with Report(
         "planes", "Accuracy against cost", "python -m analysis.planes --report", {}, None, inputs, out
     ) as r:
+        real(r)
         r.prose(
             "Accuracy against FLOPs and against throughput, as the papers print them, each paper in a panel of its "
             "own: they disagree about their common rivals (see the contradictions in the table), count with different "

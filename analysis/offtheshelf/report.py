@@ -11,8 +11,6 @@ from analysis.offtheshelf.claims import CAPTION_MARGIN, MARGIN
 from analysis.results import Report
 
 COMMAND = "python -m analysis.offtheshelf --report"
-COLUMNS = ["method", "keep_rate", "setting", "tokens", "gflops", "share", "times_as_fast", "cosine", "cosine_low",
-           "cosine_high", "retrieved", "patches", "correlation", "iou", "front", "untrained_parts"]  # fmt: skip
 
 
 def write(out: Path | None = None, folder: Path = cells.SHIPPED) -> pd.DataFrame:
@@ -51,8 +49,7 @@ def one_study(r: Report, study: dict, number: int) -> pd.DataFrame:
         "front, dashed lines methods whose own parts nothing has trained.",
         alt="Points and lines of a dozen methods: similarity to the dense model against cost",
     )
-    shown = [name for name in COLUMNS if name in frame]
-    r.table(f"table{suffix}", frame[shown], "Every method at every keep rate.", digits=3)
+    r.table(f"table{suffix}", frame, "Every method at every keep rate.", digits=3)
     if len(judged):
         r.heading("What the papers claim, without training")
         r.prose(verdicts(judged, study))

@@ -25,7 +25,7 @@ ALT = "Photographs with patches left as they are, coloured by the group they mer
 RATE = 0.6
 
 
-def figure_2(dense: Subject, pictures: np.ndarray):
+def figure_2(dense: Subject, pictures: np.ndarray, side: float = 1.5):
     """Image, importance, diversity, both."""
     images = normalised(pictures, dense.model)
     last = [follow(off_the_shelf(name, dense).model, images)[-1] for name in FIGURE_2]
@@ -36,12 +36,12 @@ def figure_2(dense: Subject, pictures: np.ndarray):
     )
 
 
-def figure_5(dense: Subject, pictures: np.ndarray):
+def figure_5(dense: Subject, pictures: np.ndarray, side: float = 1.5):
     """BAT after each of its reductions."""
     stages = follow(off_the_shelf("BAT", dense).model, normalised(pictures, dense.model))
     drawn = [[(s.labels[i], s.grid, f"{s.tokens} tokens") for s in stages] for i in range(len(pictures))]
     titles = ["image", *(f"after layer {stage.layer}" for stage in stages)]
-    return figures.rows(pictures, drawn, titles, f"{dense.name}, not trained again: BAT", side=1.5)
+    return figures.rows(pictures, drawn, titles, f"{dense.name}, not trained again: BAT", side=side)
 
 
 def every_method(dense: Subject, pictures: np.ndarray):

@@ -6,9 +6,12 @@ import pytest
 import timm
 import torch
 
+from analysis import diversity, planes
 from analysis.attention_maps import measure, real
 from analysis.attention_maps import report as attention_report
 from analysis.results import Report
+from analysis.shared import real_table
+from analysis.shared.first_look import first_look
 from analysis.shared.models import Subject
 from analysis.token_maps import real as token_real
 from analysis.token_maps import report as token_report
@@ -105,3 +108,40 @@ def test_captions_of_token_maps_say_what_was_measured(monkeypatch, tmp_path):
     said = token_real.said("Figure 2")
     assert "the background is masked (holds: 0.90 beside 0.50)" in said
     assert "the rest is kept" in token_real.said("Figure 5") and "masked" not in token_real.said("Figure 5")
+
+
+def made_up_table():
+    rows = []
+    for row, name in (("bat", "BAT"), ("evit", "EViT"), ("topk", "top-k"), ("random", "random")):
+        for rate in (0.3, 0.5, 0.7, 1.0):
+            one = dict(row=row, method=name, keep_rate=rate, share=rate, times_as_fast=1 / rate)
+            for measure_ in ("cosine", "diversity"):
+                one |= {measure_: rate, f"{measure_}_low": rate - 0.1, f"{measure_}_high": rate + 0.1}
+            rows.append(one)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("module, figure", [(diversity, "real_figure4"), (planes, "real")])
+def test_reports_show_the_real_table_where_it_is_and_say_so_where_not(module, figure, monkeypatch, tmp_path):
+    monkeypatch.setattr(real_table, "read", made_up_table)
+    monkeypatch.setattr(real_table, "described", lambda: "weights; crops")
+    with Report("real", "title", "command", out=tmp_path) as r:
+        module.real(r)
+    assert (tmp_path / f"{figure}.png").exists()
+    assert any("weights; crops" in block.get("caption", "") for block in r.blocks)
+    monkeypatch.setattr(real_table, "read", lambda: None)
+    with Report("real", "title", "command", out=tmp_path) as r:
+        module.real(r)
+    assert len(r.blocks) == 1 and "analysis.offtheshelf --report" in r.blocks[0]["text"]
+
+
+def test_first_look_shows_photograph_attention_and_tokens():
+    torch.manual_seed(0)
+    args = dict(img_size=48, patch_size=8, embed_dim=48, depth=4, num_heads=3)
+    vit = timm.create_model("vit_tiny_patch16_224", **args).eval()
+    picture = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    methods = {"BAT": dict(method="bat", keep_rate=0.5), "top-k": dict(method="topk", keep_rate=0.5)}
+    fig = first_look(Subject("tiny", vit, trained=False), picture, picture, methods=methods)
+    titles = [ax.get_title(loc="left") or ax.get_title() for ax in fig.axes]
+    assert len(fig.axes) == 10 and titles[0] == "photograph" and titles[1] == "class attention,\nlayer 3"
+    assert titles[4] == "36 tokens become\n5: top-k"
