@@ -150,12 +150,10 @@ def studies(folder: Path) -> list[dict]:
     """Every study in ``folder`` with its cells: study.json's content, and ``cells``."""
     found = []
     for path in sorted(Path(folder).glob(f"*/{STUDY}")):
-        cells = [
-            json.loads(p.read_text(encoding="utf-8")) for p in sorted(path.parent.glob("*.json")) if p != path
-        ]
-        found.append(
-            {**json.loads(path.read_text(encoding="utf-8")), "address": path.parent.name, "cells": cells}
-        )
+        files = [file for file in sorted(path.parent.glob("*.json")) if file.name not in (STUDY, COSTS)]
+        cells = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found.append({**content, "address": path.parent.name, "cells": cells})
     return found
 
 

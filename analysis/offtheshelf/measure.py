@@ -45,16 +45,14 @@ def look(model: nn.Module, images: Tensor, head: nn.Module | None) -> Outputs:
         last = model.forward_layers(images, trace)
         semantic = trace[model.stgm.stop - 1][:, model.num_kept_prefix_tokens :]
         return Outputs(feature_of(model, last), fates.diversity(semantic))
-    if not hasattr(model, "reductions"):  # a dense model, whose layers all stay
-        last, (image,) = model.forward_intermediates(images, indices=1, output_fmt="NLC")
-        trace = [(torch.cat([last[:, : model.num_prefix_tokens], image], dim=1), Plan())]
-        reduced = len(trace)
-    else:
-        model.forward_layers(images, trace)
-        reduced = max(model.reductions)
     prefix, grid = model.num_prefix_tokens, model.patch_embed.grid_size
     count = grid[0] * grid[1]
-    normed = model.norm(trace[-1][0])
+    if hasattr(model, "reductions"):
+        normed = model.norm(model.forward_layers(images, trace))
+        score = fates.diversity(trace[max(model.reductions) - 1][0][:, prefix:])
+    else:  # a dense model, which keeps all tokens; its score is that of the last layer
+        normed, (image,) = model.forward_intermediates(images, indices=1, output_fmt="NLC")
+        trace, score = [(normed, Plan())], fates.diversity(image)
     steps = [(plan, y.shape[1] - prefix) for y, plan in trace]
     patches = put_back(normed[:, prefix:], steps, count)  # (b, N, C)
     maps = None
@@ -68,7 +66,6 @@ def look(model: nn.Module, images: Tensor, head: nn.Module | None) -> Outputs:
     assignments = [one for one in assignments if one is not None]
     labels = fates.labels_of(compose(assignments) if assignments else None, count, len(images))
     feature = model.forward_head(normed, pre_logits=True)
-    score = fates.diversity(trace[reduced - 1][0][:, prefix:])
     return Outputs(feature, score, patches.half(), maps, labels, steps[-1][1])
 
 

@@ -30,6 +30,8 @@ def dense():
     for name, value in model.named_parameters():  # class attention that prefers some tokens
         if "qkv.weight" in name:
             value.data.mul_(8)
+        if "norm" in name:  # so that a norm too many, or too few, would show
+            value.data.add_(0.5 * torch.randn(value.shape))
     return model
 
 
@@ -59,6 +61,13 @@ def test_nothing_reduced_is_the_dense_model(method, study):
     model = stvit.sparsify(dense(), method=method, **METHODS[method].identity)
     found = compare(measure.outputs(model, study.images, study.head), study.reference, GRID)
     assert all(found[name].min() > 0.99 for name in ALIKE), found
+
+
+def test_the_reference_is_the_models_own_output(study):
+    with torch.inference_mode():
+        tokens = dense().forward_features(study.images)
+        torch.testing.assert_close(study.reference.features, dense()(study.images))
+    torch.testing.assert_close(study.reference.patches.float(), tokens[:, 1:], atol=5e-3, rtol=5e-3)
 
 
 def test_features_of_another_image_have_other_values(study):
@@ -220,6 +229,7 @@ def test_the_report_is_derived_from_cells_alone(tmp_path):
     for cell in content.pop("cells"):
         cells.write(cell, folder / f"{cell['row']}-{cell['rate']}.json")
     cells.write(content, folder / cells.STUDY)
+    cells.write({"a model": 7}, folder / cells.COSTS)
     frame = report.write(tmp_path / "out", tmp_path / "cells")
     assert len(frame) == 10
     record = json.loads((tmp_path / "out" / "record.json").read_text())
