@@ -1,7 +1,8 @@
 """What token-sparsified transformers cost: printed, in closed form and counted.
 
 ``compute()`` gives the table of the papers' FLOPs cells, ``compute("formulas")`` the appendix's Eqs. 7-13 as
-printed and corrected, ``compute("errata")`` the errata with their numbers, each as a pandas frame. Closed forms
+printed and corrected, ``compute("errata")`` the errata with their numbers, ``compute("bat_table1")`` BAT's Table 1
+method by method, ``compute("rivals")`` what rivals' own figures leave out; each as a pandas frame. Closed forms
 need no torch; ``compute(count=True)`` builds every model that is registered and counts it.
 """
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES = ("cells", "formulas", "errata")
+TABLES = ("cells", "formulas", "errata", "bat_table1", "rivals")
 
 
 def compute(table: str = "cells", count: bool = False) -> pd.DataFrame:
@@ -25,6 +26,10 @@ def compute(table: str = "cells", count: bool = False) -> pd.DataFrame:
         from analysis.complexity.appendix import rows
     elif table == "errata":
         from analysis.complexity.errata import rows
+    elif table == "bat_table1":
+        from analysis.complexity.bat_table1 import rows
+    elif table == "rivals":
+        from analysis.complexity.rival_figures import rows
     else:
         raise ValueError(f"unknown table {table!r}; choose one of {', '.join(TABLES)}")
     return frame(rows())

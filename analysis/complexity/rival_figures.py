@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from analysis.shared.flops import closed_adaptive
+from analysis.shared.flops.closed_adaptive import adaptive_vit
 from analysis.shared.flops.closed_global import deit
 from analysis.shared.flops.closed_reduced import PART
 from analysis.shared.flops.closed_rivals import rival_vit
@@ -35,7 +37,7 @@ class Figure(NamedTuple):
 
 
 def figures() -> list[Figure]:
-    return [diffrate(), pitome(), mctf(), heuristic()]
+    return [diffrate(), pitome(), mctf(), heuristic(), *masking(), evovit()]
 
 
 def rows() -> list[dict]:
@@ -94,10 +96,64 @@ def heuristic() -> Figure:
     )  # fmt: skip
 
 
+# What one image of the reference runs kept, with weights by rule.
+ACTIVE = (197, 197, 197, 195, 195, 194, 178, 178, 172, 164, 156, 143)  # A-ViT, the class token among them
+AGENTS, STAGES = (99, 10, 10), (132, 116, 99)  # patch tokens: IA-RED², SPViT
+
+
+def masking() -> list[Figure]:
+    """Programs that run all of DeiT in evaluation, and their predictors; here the same tokens are removed."""
+    dense, own = deit(C).without("norms"), "; its tokens are masked, not removed"
+    agents = 3 * (
+        linear(N0 + 1, C, 3 * C) + (N0 + 1) * C + (N0 + 1) ** 2
+    )  # a third is unused; the mask is a product
+    shared = 64 * 64 + 64 * 32 + 32 * 16 + 16 * 2  # of each head's channels
+    predictors = sum((N0 + stage) * (6 * shared + 6 * 3 * 2) for stage in range(3))
+    packages = 3 * sum(layer_products(N0 + 1 + more) - layer_products(N0 + 1) for more in (1, 2, 3))
+    zeroed = "nothing; its tokens are multiplied by 0, not removed"
+    runs = [
+        (
+            "avit",
+            "scale 10, center 30",
+            4.598882304,
+            dense,
+            "nothing" + own,
+            dict(left=[n - 1 for n in ACTIVE]),
+        ),
+        ("iared2", "groups of 4", 4.860665163, dense + agents, "nothing" + own, dict(left=AGENTS)),
+        (
+            "spvit",
+            "three stages",
+            4.659948636,
+            dense + predictors + packages,
+            "nothing" + own,
+            dict(left=STAGES),
+        ),
+        ("svite", "100 of 197 tokens", 4.598957952, dense + (N0 + 1) * C, zeroed, dict(keep_rate=100 / 197)),
+    ]
+    return [
+        figure(method, setting, "its run", ran, rebuilt, words, **choices)
+        for method, setting, ran, rebuilt, words, choices in runs
+    ]
+
+
+def layer_products(n: int) -> int:
+    return projections(n, n, C) + products(n, n, C) + ffn(n, C)
+
+
+def evovit() -> Figure:
+    cost = adaptive_vit(C, "evovit")
+    rebuilt = cost.without("norms") - cost.by("part")[PART]
+    return figure(
+        "evovit", "ratio 0.5", "its run", 3.033391104, rebuilt, "norms; its attention has the map at hand"
+    )
+
+
 def figure(
     method: str, setting: str, source: str, printed: float, rebuilt: int, leaves_out: str, **choices
 ) -> Figure:
-    cost = rival_vit(C, method, **choices)
+    closed = adaptive_vit if method in closed_adaptive.METHODS else rival_vit
+    cost = closed(C, method, **choices)
     own = cost.by("part").get(PART, 0)
     return Figure(
         method, setting, source, printed, rebuilt / 1e9, (cost.total - own) / 1e9, own / 1e9, leaves_out

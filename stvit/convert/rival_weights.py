@@ -111,5 +111,4 @@ NAMES: dict[str, Names] = {
     ),
     "iared2": Names(joined=iared2_agents),
     "tokenlearner": Names(((r"^token_learner\.", "stage.0."),)),
-    "dynamicvit": Names(((r"^score_predictor\.(\d+)\.", r"stage.\1."),)),
 }

@@ -4,7 +4,8 @@
     model = stvit.load_released("deit_small.pth", method="ats", keep_rate=0.5)  # a plain ViT's: say it yourself
 
 Read so are the checkpoints of the TokenReduction collection (Top-K, ATS, PatchMerger, Sinkhorn, SiT, k-medoids,
-DynamicViT, EViT, the heuristic), of MCTF, ATC and DTEM. DiffRate's rates are a file of their own:
+DynamicViT, EViT, the heuristic), of MCTF, ATC and DTEM, and those of Evo-ViT, A-ViT (a plain ViT's), SPViT, SViTE,
+IA-RED² and DGE. DiffRate's rates are a file of their own:
 ``stvit.reduce.diffrate.read_schedules``.
 """
 
@@ -17,6 +18,7 @@ import timm
 from torch import Tensor, nn
 
 from stvit.checkpoints import CheckpointError, fill
+from stvit.convert.rival_weights import NAMES, convert_rival
 from stvit.models.registry import DEIT_SIZES
 from stvit.reduce.reduction import staged_count
 
@@ -26,22 +28,33 @@ SIGNS = {  # what only a method's own checkpoints have
     "sit": "cluster_layers.0.weight.3.weight",
     "dtem": "blocks.0.attn.qkv.metric_layer.weight",
     "dynamicvit": "score_predictor.0.out_conv.0.weight",
+    "spvit": "score_predictor.0.senet.0.weight",
+    "svite": "gumbel.weight",
+    "iared2": "groups.0.agent.qk.weight",
+    "evovit": "qks.0.qk.weight",
+    "dge": "blocks.0.dge.router.gate.weight",
 }
 COUNTED = {"patchmerger": "queries", "sinkhorn": "v", "sit": "weight.3.bias"}  # one row a new token
-PLAIN = ("cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "head.weight")
+TRUNK = ("cls_token", "pos_embed", "patch_embed.proj.weight", "head.weight")
+PLAIN = "blocks.0.attn.qkv.weight"
+POOLED: dict[str, dict] = {"evovit": dict(global_pool="avg")}  # what their classifiers read
 
 
 def is_rival(state_dict: dict[str, Tensor]) -> bool:
     """A DeiT, with or without what a method learns beside it."""
-    return all(name in state_dict for name in PLAIN)
+    known = PLAIN in state_dict or any(sign in state_dict for sign in SIGNS.values())
+    return known and all(name in state_dict for name in TRUNK)
 
 
 def load_rival(state_dict: dict[str, Tensor], source: str, **options) -> nn.Module:
     """The model of a public program's state dict, in evaluation mode; ``options`` as in ``timm.create_model``."""
     name, found = describe(state_dict, source, **options)
     model = timm.create_model(name, **{**found, **options})
-    own = {official: name for name, official in official_names(model).items()}
-    tensors = {own.get(name, name): value for name, value in without_copies(state_dict).items()}
+    if model.method in NAMES:
+        tensors = convert_rival(state_dict, model.method, list(model.reductions))
+    else:
+        own = {official: name for name, official in official_names(model).items()}
+        tensors = {own.get(name, name): value for name, value in without_copies(state_dict).items()}
     fill(model, tensors, source=f"{source} as {name}")
     return model.eval()
 
@@ -64,6 +77,7 @@ def describe(state_dict: dict[str, Tensor], source: str, method: str = "", **opt
     found = dict(
         num_classes=state_dict["head.weight"].shape[0], in_chans=channels, img_size=patch * math.isqrt(tokens)
     )
+    found.update(POOLED.get(method, {}))
     if method in COUNTED and "keep_rate" not in options:
         found["keep_rate"] = keep_rate_of(counts(state_dict, COUNTED[method]), tokens, source)
     return f"{method}_deit_{next(iter(sizes))}_patch16_224", found

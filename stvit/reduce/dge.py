@@ -142,8 +142,9 @@ class FewQueriesBlock(ReducingBlock):
         choice = method.choose(image, seen.grid)  # (B, N, splits)
         squares, count = method.squares(seen.grid, x.device)
         mine = squares[choice.argmax(dim=2), torch.arange(image.shape[1], device=x.device)]  # (B, N)
-        wanted = torch.zeros(x.shape[0], count, dtype=torch.bool, device=x.device)
-        wanted = torch.ones_like(wanted) if method.training else wanted.scatter(1, mine, True)
+        wanted = torch.ones(x.shape[0], count, dtype=torch.bool, device=x.device)
+        if not method.training:
+            wanted = (~wanted).scatter(1, mine, torch.ones_like(mine, dtype=torch.bool))
         part = Squares(seen.grid, method.sides, standing(wanted))
         before = torch.cat([lead, part.merge(image)], dim=1)  # (B, prefix + m, C), the queries
         after = self.attend_to(before, x)

@@ -50,8 +50,11 @@ class EvoViT(Reduction):
     ):
         super().__init__()
         self.keep_rate, self.tradeoff = check_rate(keep_rate), tradeoff
-        self.begins = (stage - 1) % max(1, depth // 3) == 0  # the first of its layers only looks
-        self.last = layer == depth
+        period = max(1, depth // 3)
+        self.begins = (stage - 1) % period == 0  # the first of its layers only looks
+        self.looks = (
+            layer + period - (stage - 1) % period <= depth
+        )  # whether a later layer sorts by what it sees
 
     @staticmethod
     def layers(depth: int) -> tuple[int, ...]:
@@ -71,7 +74,7 @@ class EvoViT(Reduction):
 
     def look(self, plan: Plan, seen: Seen) -> Plan:
         """The plan with the scores that the layer's attention gives; ``seen`` is of the tokens it computed with."""
-        if plan.carry is None or self.last:
+        if plan.carry is None or not self.looks:
             return plan
         new, (score, slow) = seen.class_rows().sum(dim=1), plan.carry
         if score is not None:

@@ -54,6 +54,7 @@ class PatchSlimming(Reduction):
 
     def places(self, grid: Grid, layer: int) -> list[int]:
         """The places that ``layer`` keeps, in their order; all of them in front of the first."""
+        grid = (int(grid[0]), int(grid[1]))  # tracers have tensors there
         count = grid[0] * grid[1]
         if layer == 0:
             return list(range(count))
@@ -68,10 +69,10 @@ class PatchSlimming(Reduction):
 
     def plan(self, x: Tensor, seen: Seen) -> Plan:
         kept = self.places(seen.whole, self.layer)
-        if len(kept) == x.shape[1]:
+        if len(kept) == int(x.shape[1]):
             return Plan()
         earlier = (self.places(seen.whole, layer) for layer in range(self.layer - 1, -1, -1))
-        present = next(places for places in earlier if len(places) == x.shape[1])
+        present = next(places for places in earlier if len(places) == int(x.shape[1]))
         number = {place: i for i, place in enumerate(present)}
         index = torch.tensor([number[place] for place in kept], device=x.device)
         return Plan((Kept(index.expand(x.shape[0], -1)),))
