@@ -152,7 +152,8 @@ ABLATION: dict[str, dict] = {
 
 def check_part(name: str, part: int | float | None, least: int) -> int | float | None:
     """A whole number of tokens of at least ``least``, or a fraction of them between 0 and 1."""
-    if part is None or (isinstance(part, float) and 0 < part < 1):
+    fraction = isinstance(part, float) and (0 < part < 1 or part == least == 0)
+    if part is None or fraction:
         return part
     if isinstance(part, float):
         raise ValueError(f"{name} must be a whole number or a fraction between 0 and 1, not {part!r}")
