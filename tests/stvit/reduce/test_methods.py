@@ -37,7 +37,7 @@ DROPS = (
 )
 IN_PLACE = (  # the order of the tokens plays a part, or their new order follows it
     *("tome", "random", "meanpool", "bat by spatial", "ats", "shrinking", "middle"),
-    *("tofu", "dtem", "mctf", "atc", "iared2", "spvit", "psvit", "tokenlearner 1.0"),
+    *("tofu", "dtem", "mctf", "atc", "iared2", "spvit", "psvit", "tokenlearner 1.0", "kmeans"),
 )
 PADS = ("ats", "ats_sorted", "iared2", "spvit", "svite", *AROUND)  # images keep different numbers of tokens
 LEARNS = (
