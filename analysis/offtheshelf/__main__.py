@@ -84,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
         from analysis.offtheshelf import report
 
         frame = report.write(args.out)
+        if frame.empty:
+            print(report.LACKING)
+            return 0
     else:
         frame = tables.table(measured(args))
     if not formats.emit(frame, args):

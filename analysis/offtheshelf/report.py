@@ -11,6 +11,9 @@ from analysis.offtheshelf.claims import CAPTION_MARGIN, MARGIN
 from analysis.results import Report
 
 COMMAND = "python -m analysis.offtheshelf --report"
+LACKING = (
+    "Nothing has been measured yet: python -m analysis.offtheshelf --cells results/offtheshelf/cells does it"
+)
 
 
 def write(out: Path | None = None, folder: Path = cells.SHIPPED) -> pd.DataFrame:
@@ -22,10 +25,13 @@ def write(out: Path | None = None, folder: Path = cells.SHIPPED) -> pd.DataFrame
         )
     inputs = [folder / study["address"] / cells.STUDY for study in found]
     config = {study["address"]: context(study) for study in found}
-    with Report("offtheshelf", "Off the shelf: reductions in a trained model", COMMAND, config, found[0]["seed"],
-                inputs, out) as r:  # fmt: skip
+    with Report(
+        "offtheshelf", "Off the shelf: reductions in a trained model", COMMAND, config, None, inputs, out
+    ) as r:
         frames = [one_study(r, study, number) for number, study in enumerate(found)]
-    return frames[0]
+        if not found:
+            r.prose(f"**{LACKING}.**")
+    return frames[0] if frames else pd.DataFrame()
 
 
 def context(study: dict) -> dict:

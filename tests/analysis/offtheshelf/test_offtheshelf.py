@@ -237,8 +237,12 @@ def test_the_report_is_derived_from_cells_alone(tmp_path):
     assert {"pareto.png", "table.csv", "claims.csv", "bat_figure1.png"} <= {
         p.name for p in (tmp_path / "out").iterdir()
     }
-    with pytest.raises(ValueError, match="no cells in"):
-        report.write(tmp_path / "out", tmp_path / "empty")
+
+
+def test_without_cells_the_report_says_what_to_run(tmp_path):
+    assert report.write(tmp_path / "out", tmp_path / "empty").empty
+    blocks = json.loads((tmp_path / "out" / "record.json").read_text())["blocks"]
+    assert len(blocks) == 1 and "python -m analysis.offtheshelf --cells" in blocks[0]["text"]
 
 
 def test_a_missing_model_is_one_line(capsys, monkeypatch):
