@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from torch.utils.data import Dataset
 
-from stvit.data import ade20k, clips, coco, drawn, folders, maps, objects, videos
+from stvit.data import ade20k, clips, coco, drawn, folders, maps, objects, on_device, small_sets, videos
 from stvit.data.share import Batch, Share
 
 CENTRED = dict(mean=(0.5,) * 3, std=(0.5,) * 3)  # drawn images, in timm's words
@@ -28,7 +29,8 @@ PHOTOGRAPHS = dict(mean=folders.MEAN, std=folders.STD, crop_pct=folders.CROP, in
 class DataKind:
     """One line of the table.
 
-    prefix, rest: how the data is written: ``kinetics:`` and ``FOLDER``; without a rest, exactly like this
+    prefix, rest: how the data is written: ``kinetics:`` and ``FOLDER``; without a rest, exactly like this; a rest
+        that begins with a colon may be left out
     what: its description in ``--help``
     source: (config, place, share) → batches for training and evaluation; place is what follows the prefix
     held_out: (config, place, split) → class names, batches to evaluate on
@@ -50,13 +52,16 @@ class DataKind:
 
     @property
     def written(self) -> str:
-        return f"{self.prefix}{self.rest}"
+        return self.prefix if self.rest.startswith(":") else f"{self.prefix}{self.rest}"
 
     def matches(self, data: str) -> bool:
+        if self.rest.startswith(":"):
+            return data.partition(":")[0] == self.prefix
         return data.startswith(self.prefix) if self.rest else data == self.prefix
 
     def place(self, data: str) -> str:
-        return data.removeprefix(self.prefix)
+        rest = data.removeprefix(self.prefix)
+        return rest.removeprefix(":") if self.rest.startswith(":") else rest
 
 
 def read_by_timm(reader: str, rest: str, what: str) -> DataKind:
@@ -67,6 +72,13 @@ def photographs(prefix: str, rest: str, what: str, open_split: folders.OpenSplit
     source = partial(folders.photograph_source, open_split)
     held_out = partial(folders.held_out_photographs, open_split)
     return DataKind(prefix, rest, what, source, held_out, pixels=PHOTOGRAPHS)
+
+
+def small_set(name: str) -> DataKind:
+    source = partial(on_device.small_set_source, name)
+    held_out = partial(on_device.held_out_small_set, name)
+    what = "torchvision's, found here or downloaded; NAME:FOLDER says where"
+    return DataKind(name, ":FOLDER", what, source, held_out, pixels=dict(mean=folders.MEAN, std=folders.STD))
 
 
 # By task; of two kinds that match, the first one counts, so that a folder comes last.
@@ -83,6 +95,7 @@ KINDS: dict[str, tuple[DataKind, ...]] = {
             "kinetics:", "FOLDER", "videos listed in train.csv and validation.csv", videos.video_source,
             videos.held_out_videos, pixels=PHOTOGRAPHS, moving=True,
         ),
+        *map(small_set, small_sets.SETS),
         read_by_timm("hfds", "NAME", "a Hugging Face data set"),
         read_by_timm("hfids", "NAME", "one that is streamed"),
         read_by_timm("wds", "FOLDER", "WebDataset shards"),
@@ -109,7 +122,8 @@ def kind_of(data: str, task: str = "classify") -> DataKind:
 
 def described(task: str = "classify") -> str:
     """What can be named, for ``--help``."""
-    return ", ".join(f"{kind.written} ({kind.what})" for kind in KINDS[task])
+    groups = groupby(KINDS[task], key=lambda kind: kind.what)
+    return ", ".join(f"{', '.join(kind.written for kind in kinds)} ({what})" for what, kinds in groups)
 
 
 def open_source(config, share: Share | None = None):

@@ -12,6 +12,9 @@ NAMED = {
     "kinetics:a/b": ("kinetics:FOLDER", "a/b"),
     "hfds/mnist": ("hfds/NAME", "mnist"),
     "wds//data/shards": ("wds/FOLDER", "/data/shards"),
+    "fashion_mnist": ("fashion_mnist", ""),
+    "fashion_mnist:/data/sets": ("fashion_mnist", "/data/sets"),
+    "fashion_mnist2": ("FOLDER", "fashion_mnist2"),
     "scenes2": ("FOLDER", "scenes2"),
     "./scenes": ("FOLDER", "./scenes"),
     "path/to/clips": ("FOLDER", "path/to/clips"),
@@ -27,9 +30,12 @@ def test_a_name_is_found_in_the_table(data):
 @pytest.mark.parametrize("task", KINDS)
 def test_every_kind_can_be_opened_and_is_named_in_the_help(task):
     for kind in KINDS[task]:
-        assert kind_of(f"{kind.prefix}x" if kind.rest else kind.prefix, task) is kind
+        assert (
+            kind_of(f"{kind.prefix}{':' * kind.rest.startswith(':')}x" if kind.rest else kind.prefix, task)
+            is kind
+        )
         assert (kind.source and kind.held_out and kind.pixels) if task == "classify" else kind.dataset
-        assert f"{kind.written} ({kind.what})" in described(task)
+        assert kind.written in described(task) and f"({kind.what})" in described(task)
     assert described(task) in TrainConfig.__dataclass_fields__["data"].metadata["help"]
 
 

@@ -1,0 +1,141 @@
+"""torchvision's small sets: found in each place, read as they are, and named in one line where they are damaged."""
+
+import gzip
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_sets import write_cifar10, write_mnist
+from torchvision import datasets
+
+from stvit.data import small_sets
+from stvit.data.small_sets import SETS, read_small_set, squares
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """No data set on this machine, no network."""
+
+    def refuse(*args, **kwargs):
+        raise URLError("no network here")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(small_sets, "SYSTEM", tmp_path / "system")
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+
+
+PLACES = {
+    "a folder that is named": ("sets", False, "sets", "fashion_mnist"),
+    "packed files in a folder that is named": ("sets", True, "sets", "fashion_mnist"),
+    "data": ("data", False, "", "fashion_mnist"),
+    "the cache": ("cache/stvit/datasets", False, "", "fashion_mnist"),
+    "a package of the system": ("system/fashion-mnist", True, "", "fashion_mnist"),
+    "a package with digits": ("system/mnist", True, "", "mnist"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_files_are_found(name, tmp_path):
+    folder, packed, place, which = PLACES[name]
+    inner = "" if packed else SETS[which].folder
+    content = write_mnist(tmp_path / folder / inner, packed)
+    for training, split in ((True, "train"), (False, "t10k")):
+        images, labels, names = read_small_set(which, place, training, 28)
+        assert np.array_equal(images[:, 0], content[f"{split}-images-idx3-ubyte"]) and images.shape[1] == 1
+        assert np.array_equal(labels, content[f"{split}-labels-idx1-ubyte"])
+        assert len(names) == 10 and (names[1] == "Trouser") == (which == "fashion_mnist")
+
+
+def test_cifar(tmp_path, monkeypatch):
+    expected = write_cifar10(tmp_path / "data", datasets.CIFAR10, monkeypatch)
+    images, labels, names = read_small_set("cifar10", "", True, 32)
+    assert np.array_equal(images, expected) and images.dtype == torch.uint8
+    assert labels.tolist() == [0, 1, 2, 9] * 5 and names[9] == "class 9"
+
+
+def test_a_pickle_that_is_not_cifars_is_not_opened(tmp_path, monkeypatch):
+    write_cifar10(tmp_path / "data", datasets.CIFAR10, monkeypatch)
+    hostile = tmp_path / "data" / "cifar-10-batches-py" / "data_batch_1"
+    hostile.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR.")
+    with pytest.raises(ValueError, match="cifar10 in data/cifar-10-batches-py is damaged or not whole"):
+        read_small_set("cifar10", "", True, 32)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_photographs_are_cut_to_squares(tmp_path):
+    files = []
+    for i, (width, height) in enumerate([(40, 20), (20, 40), (20, 20)]):
+        pixels = np.zeros((height, width, 3), dtype=np.uint8)
+        pixels[height // 2 - 10 : height // 2 + 10, width // 2 - 10 : width // 2 + 10] = 50 + i
+        files.append(tmp_path / f"{i}.png")
+        Image.fromarray(pixels).save(files[-1])
+    found = squares(files, 20)
+    assert found.shape == (3, 3, 20, 20) and [found[i].unique().tolist() for i in range(3)] == [
+        [50],
+        [51],
+        [52],
+    ]
+
+
+def test_what_is_nowhere_is_said(tmp_path):
+    with pytest.raises(
+        ValueError, match="fashion_mnist is not in data or .*cannot be downloaded .*no network"
+    ) as e:
+        read_small_set("fashion_mnist", "", True, 28)
+    assert "--data fashion_mnist:FOLDER (on Debian: apt-get install dataset-fashion-mnist)" in str(e.value)
+    with pytest.raises(
+        ValueError, match="there is no folder nowhere, in which --data cifar10:FOLDER looks for cifar"
+    ):
+        read_small_set("cifar10", "nowhere", True, 32)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_says_in_one_line_that_it_is_not_here(name):
+    with pytest.raises(ValueError, match=f"{name} is not in .*--data {name}:FOLDER") as error:
+        read_small_set(name, "", False, 32)
+    assert "\n" not in str(error.value)
+
+
+DAMAGED = {
+    "images that break off": ("train-images-idx3-ubyte", lambda b: b[:-100], "damaged or not whole"),
+    "labels that break off": ("train-labels-idx1-ubyte", lambda b: b[:-9], "damaged"),
+    "an empty file": ("train-images-idx3-ubyte", lambda b: b"", "damaged or not whole"),
+    "no format": ("train-images-idx3-ubyte", lambda b: b"text" * 99, "damaged or not whole"),
+    "a file is missing": ("train-labels-idx1-ubyte", None, "damaged or not whole"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files(name, tmp_path):
+    file, spoil, words = DAMAGED[name]
+    write_mnist(tmp_path / "data" / "FashionMNIST" / "raw")
+    path = tmp_path / "data" / "FashionMNIST" / "raw" / file
+    path.unlink() if spoil is None else path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"fashion_mnist .*{words}") as error:
+        read_small_set("fashion_mnist", "", True, 28)
+    assert "\n" not in str(error.value)
+
+
+def test_a_packed_file_that_breaks_off(tmp_path):
+    write_mnist(tmp_path / "sets", packed=True)
+    path = tmp_path / "sets" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(ValueError, match="sets/train-images-idx3-ubyte.gz is damaged"):
+        read_small_set("fashion_mnist", "sets", True, 28)
+    path.write_bytes(gzip.compress(b"text")[:-3] + b"abc")
+    with pytest.raises(ValueError, match="sets/train-images-idx3-ubyte.gz is damaged"):
+        read_small_set("fashion_mnist", "sets", True, 28)
+    assert not list(tmp_path.rglob(".part*"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [([200] * 40, "labels from 200 to 200, and 10 classes"), ([1] * 39, "40 images and 39 labels")],
+)
+def test_labels_that_do_not_fit(labels, words, tmp_path):
+    write_mnist(tmp_path / "data" / "FashionMNIST" / "raw", labels={"train": labels})
+    with pytest.raises(ValueError, match=words):
+        read_small_set("fashion_mnist", "", True, 28)
