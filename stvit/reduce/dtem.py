@@ -26,7 +26,7 @@ class DTEM(ToMe):
         paper="DTEM, Lee and Hong, NeurIPS 2024",
         looks_at="a learned embedding of the tokens",
         keeps="all tokens, pairs of similar ones merged",
-        origin="movinghoon/DTEM",
+        origin="movinghoon/DTEM, its outputs, and its training rule, read",
         licence="none given",
     )
 

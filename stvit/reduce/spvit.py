@@ -28,7 +28,7 @@ class SPViT(Deciding):
         paper="SPViT, Kong et al., ECCV 2022",
         looks_at="each head's channels, by a learned predictor",
         keeps="tokens above a threshold, and one package of the others a stage",
-        origin="PeiyanFlying/SPViT, its outputs and facts about it",
+        origin="PeiyanFlying/SPViT, its outputs, facts about it, and its predictor's constructor, read",
         licence="none stated",
     )
     identity: ClassVar[dict] = {"threshold": 0.0}

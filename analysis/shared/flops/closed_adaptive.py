@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from analysis.shared.flops.closed_global import Grid, patch_embedding
-from analysis.shared.flops.closed_reduced import PART, class_attention, kept
-from analysis.shared.flops.closed_rivals import EVERY, Here, Known, Left
+from analysis.shared.flops.closed_reduced import class_attention, kept
+from analysis.shared.flops.closed_rivals import EVERY, Here, Known, Left, deit_with
 from analysis.shared.flops.formulas import (
     Cost,
     Term,
     block,
     ffn,
-    head,
     layer_norm,
     linear,
     products,
@@ -97,32 +95,9 @@ METHODS: dict[str, Known] = {
 }
 
 
-def adaptive_vit(
-    C: int,
-    method: str,
-    depth: int = 12,
-    grid: Grid = (14, 14),
-    patch: int = 16,
-    channels: int = 3,
-    classes: int = 1000,
-    **choices,
-) -> Cost:
-    """DeiT with one of ``METHODS``; ``choices`` are its own."""
-    known, N0 = METHODS[method], grid[0] * grid[1]
-    terms, n = [*patch_embedding(grid, patch, channels, C)], N0
-    for layer in range(1, depth + 1):
-        name = f"block {layer}"
-        if layer not in known.layers:
-            terms += block("base", name, C, n + 1)
-            continue
-        m, flops, norms = known.left(Here(n, C, N0, known.layers.index(layer), layer, depth), **choices)
-        if flops:
-            terms.append(Term(PART, name, "token reduction", flops, n * C))
-        if norms:
-            terms.append(Term(PART, name, "norms", norms))
-        terms += LAYERS[known.where](name, C, n + 1, m + 1)
-        n = n if known.where in ("around", "queries") else m
-    return Cost([*terms, *head(n + 1, C, classes)])
+def adaptive_vit(C: int, method: str, **shape_and_choices) -> Cost:
+    """DeiT with one of ``METHODS``; keywords are those of ``closed_rivals.deit_with``."""
+    return deit_with(METHODS, LAYERS, C, method, **shape_and_choices)
 
 
 def few_queries(layer: str, C: int, N: int, M: int) -> Iterator[Term]:

@@ -141,6 +141,7 @@ class Known(NamedTuple):
 
 
 EVERY = tuple(range(1, 13))
+ALL_STAY = ("around", "queries")  # layers that compute with fewer tokens and give all of them back
 METHODS: dict[str, Known] = {
     "topk": Known(topk),
     "random": Known(random),
@@ -161,7 +162,9 @@ METHODS: dict[str, Known] = {
 }
 
 
-def rival_vit(
+def deit_with(
+    methods: dict[str, Known],
+    layers: dict[str, Callable[[str, int, int, int], Iterator[Term]]],
     C: int,
     method: str,
     depth: int = 12,
@@ -171,8 +174,8 @@ def rival_vit(
     classes: int = 1000,
     **choices,
 ) -> Cost:
-    """DeiT with one of ``METHODS``; ``choices`` are its own."""
-    known, N0 = METHODS[method], grid[0] * grid[1]
+    """DeiT with one of ``methods``, whose layers cost what ``layers`` say; ``choices`` are the method's."""
+    known, N0 = methods[method], grid[0] * grid[1]
     terms, n = [*patch_embedding(grid, patch, channels, C)], N0
     for layer in range(1, depth + 1):
         name = f"block {layer}"
@@ -184,9 +187,14 @@ def rival_vit(
             terms.append(Term(PART, name, "token reduction", flops, n * C))
         if norms:
             terms.append(Term(PART, name, "norms", norms))
-        terms += LAYERS[known.where](name, C, n + 1, m + 1)
-        n = m
+        terms += layers[known.where](name, C, n + 1, m + 1)
+        n = n if known.where in ALL_STAY else m
     return Cost([*terms, *head(n + 1, C, classes)])
+
+
+def rival_vit(C: int, method: str, **shape_and_choices) -> Cost:
+    """DeiT with one of ``METHODS``; keywords are those of ``deit_with``."""
+    return deit_with(METHODS, LAYERS, C, method, **shape_and_choices)
 
 
 def ahead(layer: str, C: int, N: int, M: int) -> Iterator[Term]:
