@@ -16,6 +16,7 @@ from analysis.formats import dump
 from analysis.results import HOME, RESULTS, ROOT, versions
 
 STATE = HOME / ".cache" / "reproduce.json"
+OFF_THE_SHELF = "results/offtheshelf/cells"
 CHECKPOINTS = "results/checkpoints"
 
 
@@ -46,12 +47,17 @@ JOBS = [
         "the papers' ablations, trained on scenes; shipped checkpoints counted again",
         ("results/ablations/cells", CHECKPOINTS),
     ),
+    Job(
+        "offtheshelf",
+        "every reduction in a trained model, without training, on photographs",
+        (OFF_THE_SHELF,),
+    ),
     Job("attention_maps", "who looks at whom, and the captions in numbers", (CHECKPOINTS,)),
-    Job("token_maps", "what becomes of each patch, by every method", (CHECKPOINTS,)),
+    Job("token_maps", "what becomes of each patch, by every method", (CHECKPOINTS, OFF_THE_SHELF)),
     Job(
         "planes",
         "accuracy against FLOPs and throughput, printed and ours",
-        ("analysis/paper", "results/ablations/cells"),
+        ("analysis/paper", "results/ablations/cells", OFF_THE_SHELF),
     ),
     Job(
         "throughput",
@@ -77,7 +83,7 @@ JOBS = [
     Job(
         "diversity",
         "how diverse the tokens are that each method leaves",
-        ("analysis/paper/bat_fig6.csv",),
+        ("analysis/paper/bat_fig6.csv", OFF_THE_SHELF),
     ),
     Job("overhead", "what deciding and merging cost beside the layers, timed on this machine", measures=True),
 ]

@@ -10,7 +10,7 @@ from typing import Any
 from analysis.commands import Parser, at_least, command, new_file, write_text
 from analysis.complexity import TABLES, sweep, whatif
 from analysis.complexity.whatif import BadInput, Request
-from analysis.formats import FORMATS, add_arguments, emit
+from analysis.formats import FORMATS, add_arguments, emit, render
 
 DESCRIPTION = """What token-sparsified transformers cost: every FLOPs figure of the papers, printed, in closed
 form and counted; the appendix's formulas, corrected; the errata; and, with --model, the cost of any registered
@@ -21,7 +21,7 @@ PROGRAM = "python -m analysis.complexity"
 def parser() -> Parser:
     options = Parser(prog=PROGRAM, description=DESCRIPTION)
     options.add_argument(
-        "--table", choices=TABLES, default="cells", help="what --json, --csv ... write (cells)"
+        "--table", choices=TABLES, help="one table alone, printed or as --json, --csv ... (these: cells)"
     )
     options.add_argument(
         "--count",
@@ -98,7 +98,7 @@ def dispatch(args: argparse.Namespace) -> int:
 
 
 def tables(args: argparse.Namespace) -> int:
-    if not any(getattr(args, fmt, None) for fmt in FORMATS):
+    if args.table is None and not any(getattr(args, fmt, None) for fmt in FORMATS):
         from analysis.complexity import text
 
         print(text.report(bool(args.count)))
@@ -106,7 +106,9 @@ def tables(args: argparse.Namespace) -> int:
     from analysis import complexity
 
     count = bool(args.json) if args.count is None else args.count
-    emit(complexity.compute(args.table, count), args)
+    found = complexity.compute(args.table or "cells", count)
+    if not emit(found, args):
+        print(render(found))
     return 0
 
 

@@ -78,6 +78,14 @@ def test_formats(fmt, table, capsys, tmp_path):
     assert capsys.readouterr().out == "" and len(path.read_text().splitlines()) > 11
 
 
+def test_a_table_that_is_named_is_printed_alone(capsys):
+    assert main(["--table", "bat_table1"]) == 0
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["model", "setting", "printed", "counted"] and len(rows) == 23
+    row = next(row for row in rows if row.startswith("BAT-DeiT-S"))
+    assert row.split()[1:4] == ["k=0.7", "3", "3.036"]
+
+
 def test_what_if_prints_all_that_is_asked(capsys):
     words = [
         "--model",
