@@ -16,7 +16,6 @@ from analysis import style
 from analysis.images import normalised
 from analysis.panels import SIDE, blank, overlay
 from analysis.shared.token_maps import token_map
-from stvit.reduce import compose
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,6 +70,6 @@ def labels(model: nn.Module, images: Tensor) -> tuple[Tensor, int]:
     """After all reductions: the token that each patch is in, −1 where it was dropped (B, N), and their number."""
     with torch.inference_mode(), stvit.record(model, attention=False) as maps:
         model(images)
-    found = [maps[f"blocks.{layer - 1}.assignment"] for layer in sorted(model.reductions)]
-    best, label = compose(found).max(dim=1)
-    return torch.where(best > 0, label, -1), found[-1].shape[1]
+    *_, held = model.held(maps).values()  # (B, M, N)
+    best, label = held.max(dim=1)
+    return torch.where(best > 0, label, -1), held.shape[1]

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import stvit
-from stvit.reduce import compose
 
 DROPPED = -1
 
@@ -44,20 +43,22 @@ def follow(model: nn.Module, images: Tensor) -> list[Stage]:
         )
     with torch.inference_mode(), stvit.record(model, attention=False) as maps:
         model(images)
-    found = {}
-    for name, assignment in maps.items():
-        match = re.fullmatch(r"(?:(layers\.2)\.)?blocks\.(\d+)\.assignment", name)
-        if match:
-            found[int(match[2]) + 1] = assignment
+    found = model.held(maps) if hasattr(model, "reductions") else looked_at(maps)
     if not found:
         raise ValueError(f"{type(model).__name__} reduces no tokens: nothing to follow")
     layers = sorted(found)
-    if hasattr(model, "reductions"):  # each starts from the tokens that the one before left
-        totals = [compose([found[layer] for layer in layers[: i + 1]]) for i in range(len(layers))]
-    else:  # STGM layers look at the image's own tokens
-        totals = [found[layer] for layer in layers]
-    grid = _grid(model, images, totals[0].shape[2])
-    return [Stage(layer, grid, total) for layer, total in zip(layers, totals, strict=True)]
+    grid = _grid(model, images, found[layers[0]].shape[2])
+    return [Stage(layer, grid, found[layer]) for layer in layers]
+
+
+def looked_at(maps: dict[str, Tensor]) -> dict[int, Tensor]:
+    """Layer → (B, M, N): STGM layers all look at the image's own tokens; of a Swin, in its third stage."""
+    found = {}
+    for name, assignment in maps.items():
+        match = re.fullmatch(r"(?:layers\.2\.)?blocks\.(\d+)\.assignment", name)
+        if match:
+            found[int(match[1]) + 1] = assignment
+    return found
 
 
 def _grid(model: nn.Module, images: Tensor, count: int) -> tuple[int, int]:

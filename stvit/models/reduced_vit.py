@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -58,6 +59,22 @@ class ReducedTokens(Intermediates):
     def reductions(self) -> dict[int, Reduction]:
         """The reductions by the number of their layer, from 1."""
         return {i: b.reduction for i, b in enumerate(self.blocks, 1) if isinstance(b, HostBlock)}
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether all tokens reach the end, and the layers only compute with fewer."""
+        return all(reduction.keeps_all for reduction in self.reductions.values())
+
+    def held(self, maps: dict[str, Tensor]) -> dict[int, Tensor]:
+        """Layer → (B, M, N): how much of each patch is in each token that the layer leaves or computes with.
+
+        maps: what ``stvit.record`` collected in a forward of this model.
+        """
+        found = {layer: maps[f"blocks.{layer - 1}.assignment"] for layer in self.reductions}
+        if not self.keeps_all:  # each layer starts from the tokens that the one before left
+            totals = accumulate(found.values(), lambda total, assignment: assignment @ total)
+            found = dict(zip(found, totals, strict=True))
+        return found
 
     def set_keep_rate(self, keep_rate: float) -> None:
         """Another keep rate from the next forward on, for schedules such as ``stvit.reduce.keep_rate_at``."""

@@ -50,6 +50,7 @@ class AViT(Reduction):
     )
     identity: ClassVar[dict] = {"gate_center": math.inf}
     fixed_layers: ClassVar[bool] = True
+    keeps_all: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -73,6 +73,7 @@ class DGE(Reduction):
         licence="Apache-2.0",
     )
     identity: ClassVar[dict] = {"split_sizes": (1,)}
+    keeps_all: ClassVar[bool] = True
 
     def __init__(self, dim: int, split_sizes: Sequence[int] = (4, 2, 1)):
         super().__init__()

@@ -38,6 +38,7 @@ class EvoViT(Reduction):
         licence="MIT",
     )
     needs_class_token: ClassVar[bool] = True
+    keeps_all: ClassVar[bool] = True
 
     def __init__(
         self,

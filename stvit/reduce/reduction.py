@@ -94,6 +94,7 @@ class Reduction(nn.Module):
     about: ClassVar[About | None] = None  # what the table of the field says; a method of your own needs none
     needs_class_token: ClassVar[bool] = False
     fixed_layers: ClassVar[bool] = False  # whether ``layers`` are the only ones that it works in
+    keeps_all: ClassVar[bool] = False  # whether all tokens stay, and its layers only compute with fewer
     identity: ClassVar[dict | None] = {"keep_rate": 1.0}  # the choices with which nothing is reduced, if any
 
     @staticmethod

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from stvit.models.lvvit import LVViT
 from stvit.models.reduced_vit import ReducedTokens
 from stvit.record import record, unwrap
-from stvit.reduce import compose
 
 
 class TokenLabels:
@@ -48,8 +47,9 @@ class TokenLabels:
         labels = annotate(self.annotator, images)  # (B, K, H, W)
         grid = self.model.patch_embed.dynamic_feat_size(images.shape[-2:])
         on_grid = labels_on_grid(labels, getattr(self.model, "semantic_grid", grid))  # (B, M, K)
-        if reduced:
-            on_grid = labels_of_tokens(on_grid, compose(list(assignments.values())))
+        if reduced and not self.model.keeps_all:
+            *_, held = self.model.held(assignments).values()
+            on_grid = labels_of_tokens(on_grid, held)
         return self.loss(found["head"], found["aux_head"], targets, on_grid)
 
 

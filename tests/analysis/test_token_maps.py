@@ -33,9 +33,13 @@ def test_every_patch_has_one_fate(name):
         assert held.sum() == (stage.labels >= 0).sum()
 
 
-@pytest.mark.parametrize(
-    "method", [name for name, kind in METHODS.items() if not issubclass(kind, LearnedTokens)]
-)
+SHARES = [
+    name for name, kind in METHODS.items() if issubclass(kind, LearnedTokens)
+]  # a patch is in many tokens
+RETURNS = [name for name, kind in METHODS.items() if kind.keeps_all]
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in SHARES + RETURNS])
 def test_labels_are_where_the_tokens_went(method):
     """Layer by layer, patches that share a token go on sharing it."""
     model = stvit.sparsify(open_model(DENSE).model, method=method).eval()
@@ -45,6 +49,19 @@ def test_labels_are_where_the_tokens_went(method):
             assert after.labels[0][before.labels[0] == group].unique().numel() == 1
         gone = before.labels[0] < 0
         assert (after.labels[0][gone] < 0).all(), "what is dropped stays so"
+
+
+@pytest.mark.parametrize("method", RETURNS)
+def test_labels_of_layers_that_return_what_they_set_aside(method):
+    """Layer by layer, each token that a layer computes with is made of the image's own patches."""
+    model = stvit.sparsify(open_model(DENSE).model, method=method).eval()
+    stages = follow(model, torch.randn(1, 3, 48, 48))
+    assert [stage.layer for stage in stages] == sorted(model.reductions)
+    assert {stage.shares.shape[2] for stage in stages} == {64}
+    for stage in stages:
+        sums = stage.shares.sum(dim=2)
+        torch.testing.assert_close(sums, (sums > 0).float())  # 0 is padding
+        assert stage.labels.max() < stage.tokens
 
 
 def test_not_square():
