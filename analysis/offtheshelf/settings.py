@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from analysis.shared.field import label
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -27,10 +29,6 @@ VARIANTS = {  # rows besides stvit.reduce.METHODS: the same method with other ch
     ),  # all but one token are clusters: BAT, Figure 1 (b)
     "evit without fused token": ("evit", dict(fuse_token=False)),
 }
-LABELS = {"bat": "BAT", "evit": "EViT", "tome": "ToMe", "topk": "top-k", "dynamicvit": "DynamicViT",
-          "meanpool": "mean pooling", "kmeans": "k-means", "stvit": "STViT", "atc": "ATC", "ats": "ATS",
-          "pitome": "PiToMe", "mctf": "MCTF", "tofu": "ToFu", "dtem": "DTEM", "diffrate": "DiffRate", "sit": "SiT",
-          "kmedoids": "k-medoids", "patchmerger": "PatchMerger"}  # fmt: skip
 
 
 class Setting(NamedTuple):
@@ -43,7 +41,7 @@ class Setting(NamedTuple):
 
     @property
     def label(self) -> str:
-        return LABELS.get(self.row, self.row)
+        return label(self.row)
 
     @property
     def key(self) -> str:

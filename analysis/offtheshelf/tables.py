@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.bootstrap import draws, interval
-from analysis.offtheshelf.settings import LABELS
+from analysis.shared.field import label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def table(study: dict) -> pd.DataFrame:
     for cell in study["cells"]:
         row = {
             "row": cell["row"],
-            "method": LABELS.get(cell["row"], cell["row"]),
+            "method": label(cell["row"]),
             "keep_rate": float("nan") if cell["rate"] is None else cell["rate"],
             "setting": ", ".join(f"{name}={value}" for name, value in cell["choices"].items()),
             "untrained_parts": cell["untrained_parts"],
