@@ -1,7 +1,7 @@
 """``python -m analysis.field``: every method of ``stvit.reduce`` in one table, from the facts that its class states.
 
-What each looks at, where it acts in a model of 12 layers (its default), what it keeps, whether it has weights of its own
-to train, which program it equals or was written from, and that program's licence.
+What each looks at, where it acts in a model of 12 layers (its default), what it keeps, whether it has weights of
+its own to train, which program it equals or was written from, and that program's licence.
 
 python -m analysis.field
 python -m analysis.field --markdown     the table of the README
