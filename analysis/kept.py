@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-12
 VISIBLE, FEW = 32, 20  # of 255, and how many pixels of a picture may differ by more
+LARGER = 1.25  # a picture of before that takes so much more than the new one is written anew
 CIRCUMSTANCES = ("commit", "date", "hardware", "python", "seconds", "versions")
 
 
@@ -47,8 +48,9 @@ def with_timings(frame: pd.DataFrame, path: Path, timed: tuple[str, ...]) -> pd.
 
 def write_figure(stem: Path, files: dict[str, bytes]) -> list[Path]:
     """``files`` by suffix, a .png among them; those that this figure no longer has are removed."""
-    old, paths = stem.with_suffix(".png"), {suffix: stem.with_suffix(suffix) for suffix in files}
-    keep = old.exists() and same_picture(old.read_bytes(), files[".png"])
+    paths = {suffix: stem.with_suffix(suffix) for suffix in files}
+    old, new = stem.with_suffix(".png"), files[".png"]
+    keep = old.exists() and old.stat().st_size < LARGER * len(new) and same_picture(old.read_bytes(), new)
     for suffix, path in paths.items():
         if not (keep and path.exists()):
             path.write_bytes(files[suffix])

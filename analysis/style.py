@@ -102,14 +102,16 @@ def save(fig: Figure, stem: Path) -> list[Path]:
 
 
 def shrunk(png: bytes, limit: int) -> bytes:
-    """The picture in at most ``limit`` bytes: with 256 colours where that is enough, else smaller as well."""
+    """The picture with 256 colours, in at most ``limit`` bytes: smaller where that does not do."""
     from PIL import Image
 
     scale, full = 1.0, Image.open(io.BytesIO(png)).convert("RGB")
-    while len(png) > limit:
+    while True:
         size = [round(side * scale) for side in full.size]
         image = full.resize(size, Image.Resampling.LANCZOS) if scale < 1 else full
         file, dpi = io.BytesIO(), DPI * scale
-        image.quantize(256, Image.Quantize.MEDIANCUT).save(file, "png", optimize=True, dpi=(dpi, dpi))
-        png, scale = file.getvalue(), scale * 0.85
-    return png
+        few = image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(file, "png", optimize=True, dpi=(dpi, dpi))
+        if file.tell() <= limit:
+            return file.getvalue()
+        scale *= 0.85
