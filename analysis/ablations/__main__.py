@@ -15,6 +15,7 @@ import argparse
 from analysis import formats
 from analysis.ablations.design import SEEDS, TABLES
 from analysis.commands import Parser, at_least, command, new_folder
+from analysis.shared import loop
 
 
 def list_grid(args: argparse.Namespace) -> int:
@@ -26,7 +27,7 @@ def list_grid(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     from analysis.ablations.cells import plan
-    from analysis.ablations.grid import run as run_cells
+    from analysis.ablations.cells import run as run_cells
 
     run_cells(plan(chosen(args), seeds(args)), args.jobs, args.backend, args.minutes)
     return 0
@@ -48,9 +49,11 @@ def tabulate(args: argparse.Namespace) -> int:
 def ship(args: argparse.Namespace) -> int:
     from analysis.ablations import shipped
 
-    for name in args.retest or shipped.ship():
-        right = shipped.retest(name)["shipped"]["first"]["right"] if args.retest else None
-        print(name if right is None else f"{name}: {right:,} right answers")
+    if args.retest:
+        for name in args.retest:
+            print(f"{name}: {shipped.SHELF.rescore(name)['first']['right']:,} right answers")
+    else:
+        print("\n".join(shipped.ship()) or "nothing new to ship")
     return 0
 
 
@@ -86,9 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     actions.add_parser("list", parents=[common], help="the grid and its progress").set_defaults(do=list_grid)
     for name in ("run", "resume"):
         runner = actions.add_parser(name, parents=[common], help="train what has no record yet")
-        runner.add_argument("--jobs", type=at_least(1), default=1, help="processes, of one thread each (1)")
-        runner.add_argument("--backend", default="loky", help="joblib's backend: loky, dask, ray, … (loky)")
-        runner.add_argument("--minutes", type=float, default=0, help="begin no cell after so many (0: all)")
+        loop.add_arguments(runner)
         runner.set_defaults(do=run)
     printer = actions.add_parser("tabulate", parents=[common], help="tables and verdicts from the records")
     formats.add_arguments(printer)

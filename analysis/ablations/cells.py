@@ -66,6 +66,26 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     return trained.run(cell, folder, scratch / cell.address, CACHE, load_checkpoint, measure)
 
 
+def run(
+    cells: list[Cell],
+    jobs: int = 1,
+    backend: str = "loky",
+    minutes: float = 0.0,
+    folder: Path = CELLS,
+    scratch: Path = SCRATCH,
+) -> int:
+    """Train what has no record yet (``analysis.shared.cells.run_missing``)."""
+    return trained.run_missing(cells, run_cell, described, folder, scratch, jobs, backend, minutes)
+
+
+def described(cell: Cell, record: dict) -> str:
+    seconds = record["seconds"]
+    return (
+        f"{cell.row.name}, seed {cell.seed}: {record['test']['top1']:.2f} % "
+        f"in {seconds['all']:.0f} s ({seconds['training_cpu']:.0f} s of CPU to train)"
+    )
+
+
 def test(model, images: int = TEST_IMAGES) -> dict:
     """Counts of right answers on the test split: of all, of its first images, by the marked object's size."""
     import torch

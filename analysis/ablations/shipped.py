@@ -1,22 +1,15 @@
-"""The checkpoints that the repository ships: chosen cells of the grid, with their records.
-
-Each is a folder that ``stvit.load_checkpoint`` and timm read, with weights in half precision. Its record is the
-cell's, and has besides what the shipped weights count on the first images of the test split; ``make reproduce``
-counts that again.
-"""
+"""The classifiers that the repository ships (``analysis.shared.shelf``), which ``stvit.load_checkpoint`` reads."""
 
 from __future__ import annotations
 
-import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.ablations.cells import CELLS, CHECKPOINTS, SCRATCH, Cell, record_of, test
 from analysis.ablations.design import CHECK_IMAGES, TABLES
-from analysis.formats import dump
-from analysis.results import commit, digest
+from analysis.shared.shelf import Shelf, recounted
 
 SHIPPED = {
     "micro_deit": ("stvit_table1", "dense"),
@@ -44,79 +37,35 @@ def cell_of(name: str) -> Cell:
     return Cell(next(r for r in rows if r.name == row), SEED)
 
 
+def score(name: str, model) -> dict:
+    """Right answers on the first test images."""
+    return {"dtype": "float16", "first": test(model, CHECK_IMAGES)["first"]}
+
+
+SHELF = Shelf(CHECKPOINTS, score)
+
+
 def ship(folder: Path = CHECKPOINTS, scratch: Path = SCRATCH, cells: Path = CELLS) -> list[str]:
-    """Copy the trained models whose cells are finished; what is there already stays."""
-    fresh = []
-    for name in SHIPPED:
-        cell = cell_of(name)
-        record, trained = record_of(cell, cells), scratch / cell.address / "model"
-        target = folder / name
-        if not record or not trained.is_dir() or shipped_address(target) == cell.address:
-            continue
-        if target.exists():
-            shutil.rmtree(target)
-        shutil.copytree(trained, target)
-        dump(record, target / "record.json")
-        halve(target)
-        fresh.append(name)
-    return fresh
+    """Ship the trained models whose cells are finished; the names of those that were not here yet."""
+    shelf, chosen = replace(SHELF, folder=folder), {name: cell_of(name) for name in SHIPPED}
+    return [
+        name
+        for name, cell in chosen.items()
+        if shelf.ship(name, record_of(cell, cells), scratch / cell.address / "model")
+    ]
 
 
-def halve(folder: Path, dtype: str = "float16") -> dict:
-    """Keep a shipped model's weights in half precision, and record what they count then."""
-    import torch
-
-    from stvit.checkpoints import load_checkpoint, recast_checkpoint
-
-    recast_checkpoint(folder, getattr(torch, dtype))
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    first = test(load_checkpoint(folder).eval(), CHECK_IMAGES)["first"]
-    found = {"weights": digest(folder / "model.safetensors"), "shipped": {"dtype": dtype, "first": first}}
-    dump({**record, **found}, folder / "record.json")
-    return found
-
-
-def retest(name: str, folder: Path = CHECKPOINTS) -> dict:
-    """Count a shipped model's right answers again and record them: for code that adds in another order."""
-    from stvit.checkpoints import load_checkpoint
-
-    path = folder / name / "record.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    first = test(load_checkpoint(path.parent).eval(), CHECK_IMAGES)["first"]
-    found = {
-        "shipped": {"dtype": "float16", **record.get("shipped", {}), "first": first},
-        "tested_at": commit(),
-    }
-    dump({**record, **found}, path)
-    return first
-
-
-def shipped_address(folder: Path) -> str | None:
-    path = folder / "record.json"
-    return json.loads(path.read_text(encoding="utf-8"))["address"] if path.exists() else None
-
-
-def reproduce(folder: Path = CHECKPOINTS, images: int = CHECK_IMAGES) -> pd.DataFrame:
+def reproduce(folder: Path = CHECKPOINTS) -> pd.DataFrame:
     """Recorded and recounted right answers of every shipped checkpoint on the fixed test images."""
-    from stvit.checkpoints import load_checkpoint
+    shelf = replace(SHELF, folder=folder)
 
-    lines = []
-    for path in sorted(folder.glob("*/record.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        recorded = record.get("shipped", record["test"])["first"]
-        again = test(load_checkpoint(path.parent).eval(), images)
-        lines.append(
-            {
-                "checkpoint": path.parent.name,
-                "top1_all": record["test"]["top1"],
-                "half_width": record["test"]["half_width"],
-                "images": images,
-                "recorded": recorded["right"],
-                "recounted": again["right"],
-                "top1": round(100 * again["right"] / images, 2),
-                "equal": recorded["right"] == again["right"],
-                "within_rounding": abs(recorded["right"] - again["right"]) <= TOLERANCE,
-                "kilobytes": round((path.parent / "model.safetensors").stat().st_size / 1000),
-            }
-        )
-    return pd.DataFrame(lines)
+    def row(name: str, record: dict, now: dict) -> dict:
+        test, first = record["test"], now["first"]
+        recorded = record.get("shipped", test)["first"]
+        found = recounted(test, recorded, first, "images", TOLERANCE)
+        top1 = round(100 * first["right"] / first["images"], 2)
+        return {"checkpoint": name, **found, "top1": top1, "kilobytes": shelf.kilobytes(name)}
+
+    columns = ["checkpoint", "top1_all", "half_width", "images", "recorded", "recounted", "top1", "equal",
+               "within_rounding", "kilobytes"]  # fmt: skip
+    return shelf.recount(shelf.available(), row).reindex(columns=columns)

@@ -18,9 +18,9 @@ from analysis import formats
 from analysis.cluster_sim.experiments import NAMES, experiment, shown
 from analysis.cluster_sim.geometry import INITS
 from analysis.cluster_sim.options import Cell, Options
-from analysis.cluster_sim.runner import BACKENDS
 from analysis.commands import Parser, at_least, command, new_folder
 from analysis.results import HOME
+from analysis.shared.loop import BACKENDS
 
 CELLS = HOME / ".cache" / "cluster_sim"
 SETTING = ("d", "K", "n", "sigma", "theta", "gamma", "init", "lam")

@@ -14,6 +14,7 @@ import argparse
 
 from analysis import formats
 from analysis.commands import Parser, at_least, command, new_folder
+from analysis.shared import loop
 
 TASKS = ("segmentation", "detection")
 
@@ -31,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
 
     for section in SECTIONS:
         if section.task in args.task:
-            run_cells(section.plan(seeds=tuple(range(args.seeds))), args.minutes)
+            cells = section.plan(seeds=tuple(range(args.seeds)))
+            run_cells(cells, args.minutes, jobs=args.jobs, backend=args.backend)
     return 0
 
 
@@ -77,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     runner = actions.add_parser("run", help="train what has no record yet")
     runner.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS), help="these alone (both)")
     runner.add_argument("--seeds", type=at_least(1), default=3, help="seeds a row (3)")
-    runner.add_argument("--minutes", type=float, default=0, help="begin no cell after so many (0: all)")
+    loop.add_arguments(runner)
     runner.set_defaults(do=run)
     actions.add_parser("tabulate", help="tables and verdicts from the records").set_defaults(do=tabulate)
     actions.add_parser("ship", help="copy trained models to results/dense/checkpoints").set_defaults(do=ship)

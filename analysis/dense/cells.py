@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,6 +88,10 @@ def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
     return trained.read(cell, folder)
 
 
+def scratch_of(cell: Cell, scratch: Path) -> Path:
+    return scratch / f"{cell.study.task}-{cell.address}"
+
+
 def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     """Train (or go on training) and test one cell, and write its record."""
     from stvit.dense import load
@@ -100,7 +103,7 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
             "backbone_multiply_adds": multiply_adds(cell.row),
         }
 
-    return trained.run(cell, folder, scratch / f"{cell.study.task}-{cell.address}", CACHE, load, measure)
+    return trained.run(cell, folder, scratch_of(cell, scratch), CACHE, load, measure)
 
 
 def multiply_adds(row: Row) -> int:
@@ -114,22 +117,21 @@ def multiply_adds(row: Row) -> int:
     return int(count(model, (1, 3, SIDE, SIDE)).total)
 
 
-def run(cells: list[Cell], minutes: float = 0.0, folder: Path = CELLS, scratch: Path = SCRATCH) -> int:
-    """Finish ``cells`` in their order, beginning none after so many minutes (0: all); how many were finished."""
-    until = time.time() + 60 * minutes if minutes else float("inf")
-    missing = [cell for cell in cells if not record_of(cell, folder)]
-    print(
-        f"{len(cells) - len(missing)} of {len(cells)} models are finished, {len(missing)} to train",
-        flush=True,
+def run(
+    cells: list[Cell],
+    minutes: float = 0.0,
+    folder: Path = CELLS,
+    scratch: Path = SCRATCH,
+    jobs: int = 1,
+    backend: str = "loky",
+) -> int:
+    """Train what has no record yet (``analysis.shared.cells.run_missing``)."""
+    return trained.run_missing(cells, run_cell, described, folder, scratch, jobs, backend, minutes)
+
+
+def described(cell: Cell, record: dict) -> str:
+    score, seconds = record["test"][cell.study.headline], record["seconds"]["training_cpu"]
+    return (
+        f"{cell.study.task} {cell.row.name}, seed {cell.seed}: "
+        f"{cell.study.headline} {score:.2f} ({seconds:.0f} s of CPU to train)"
     )
-    for number, cell in enumerate(missing, 1):
-        if time.time() > until:
-            return number - 1
-        record = run_cell(cell, folder, scratch)
-        score, seconds = record["test"][cell.study.headline], record["seconds"]["training_cpu"]
-        print(
-            f"[{number}/{len(missing)}] {cell.address} {cell.study.task} {cell.row.name}, seed {cell.seed}: "
-            f"{cell.study.headline} {score:.2f} ({seconds:.0f} s of CPU to train)",
-            flush=True,
-        )
-    return len(missing)

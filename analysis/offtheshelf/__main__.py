@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from analysis import formats
@@ -27,6 +28,7 @@ def measured(args: argparse.Namespace):
     from analysis.crops import cut
     from analysis.offtheshelf import cells, settings
     from analysis.photographs import in_folder, installed, shipped
+    from analysis.shared.loop import finish
     from analysis.shared.models import open_pretrained
 
     torch.set_num_threads(args.threads)
@@ -37,14 +39,18 @@ def measured(args: argparse.Namespace):
     study = cells.begin(subject, head, crops, args.cells, args.seed, args.size)
     plan, notes = settings.plan(subject.model, study.cost, args.methods, tuple(args.rates))
     plan = sorted(plan, key=lambda one: args.rates.index(one.rate) if one.rate else len(args.rates))
-    for number, setting in enumerate(plan, 1):
-        print(f"[{number}/{len(plan)}] {setting.key}", file=sys.stderr, flush=True)
-        cells.run(study, setting)
+    finish(plan, partial(cells.read, study), partial(cells.measured, study), after=report_progress)
     print(*notes, sep="\n", file=sys.stderr)
     wanted = {one.key for one in plan}
     found = next(one for one in cells.studies(args.cells) if one["address"] == study.folder.name)
     kept = [cell for cell in found["cells"] if key_of(cell) in wanted]
     return {**found, "cells": kept}
+
+
+def report_progress(setting, cell: dict) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"{setting.key}: {cell['time']['times_as_fast']:.2f} times as fast", file=sys.stderr)
 
 
 def key_of(cell: dict) -> str:

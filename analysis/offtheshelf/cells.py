@@ -61,14 +61,25 @@ def begin(subject, head, crops: Crops, folder: Path, seed: int, size: int) -> St
     return Study(place, subject.model, head, images, crops.owner, reference, cost)
 
 
+def path_of(study: Study, setting: Setting) -> Path:
+    return study.folder / f"{setting.key}.json"
+
+
+def read(study: Study, setting: Setting) -> dict | None:
+    """What an earlier run has kept of a setting, unless its choices or its method's code have changed."""
+    path = path_of(study, setting)
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    same = kept and kept["choices"] == plain(setting.choices) and kept["code"] == code_of(setting.method)
+    return kept if same else None
+
+
 def run(study: Study, setting: Setting) -> dict:
-    """Measure a setting, or read what an earlier run has kept."""
-    path = study.folder / f"{setting.key}.json"
-    code = code_of(setting.method)
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["choices"] == plain(setting.choices) and kept["code"] == code:
-            return kept
+    """Read what an earlier run has kept of a setting, or measure it."""
+    return read(study, setting) or measured(study, setting)
+
+
+def measured(study: Study, setting: Setting) -> dict:
+    """Measure a setting and keep what was found."""
     import torch
 
     model = settings.build(study.dense, setting)
@@ -85,7 +96,7 @@ def run(study: Study, setting: Setting) -> dict:
         "method": setting.method,
         "rate": setting.rate,
         "choices": plain(setting.choices),
-        "code": code,
+        "code": code_of(setting.method),
         "untrained_parts": settings.is_untrained(model, study.dense),
         "multiply_adds": study.cost(model),
         "tokens": measure.tokens_left(model, study.images[:1]),
@@ -98,7 +109,7 @@ def run(study: Study, setting: Setting) -> dict:
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1),
     }
-    write(cell, path)
+    write(cell, path_of(study, setting))
     return cell
 
 

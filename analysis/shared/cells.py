@@ -5,16 +5,20 @@ A finished cell has a record at its address and is never trained again; a traini
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.formats import dump
 from analysis.results import environment
+from analysis.shared.loop import finish
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,3 +91,72 @@ def run(
     dump(record, scratch_file)
     os.replace(scratch_file, folder / f"{cell.address}.json")
     return record
+
+
+def run_missing(
+    cells: Iterable[TrainedCell],
+    run_cell: Callable[[TrainedCell, Path, Path], dict],
+    describe: Callable[[TrainedCell, dict], str],
+    folder: Path,
+    scratch: Path,
+    jobs: int = 1,
+    backend: str = "loky",
+    minutes: float = 0.0,
+) -> int:
+    """Train the cells that have no record in ``folder``, a line for each; how many this call finished.
+
+    run_cell: trains and tests a cell, and writes its record
+    minutes: begin no cell after so many (0: no limit)
+    """
+    from tqdm import tqdm
+
+    cells, finished = list(cells), 0
+    missing = sum(read(cell, folder) is None for cell in cells)
+    print(f"{len(cells) - missing} of {len(cells)} cells are finished, {missing} to run", flush=True)
+
+    def report(cell: TrainedCell, record: dict) -> None:
+        nonlocal finished
+        finished += 1
+        tqdm.write(f"[{finished}/{missing}] {cell.address} {describe(cell, record)}", file=sys.stdout)
+        sys.stdout.flush()
+
+    until = time.time() + 60 * minutes if minutes else float("inf")
+    work = partial(attempt, run_cell=run_cell, folder=folder, scratch=scratch, until=until)
+    finish(cells, partial(read, folder=folder), work, jobs, backend, after=report)
+    return finished
+
+
+def attempt(cell: TrainedCell, run_cell: Callable, folder: Path, scratch: Path, until: float) -> dict | None:
+    """The record of a cell that this call ran; None if it is late, or another process has run it or is at it."""
+    if time.time() > until or read(cell, folder):
+        return None
+    scratch.mkdir(parents=True, exist_ok=True)
+    lock = scratch / f"{cell.address}.lock"
+    if not claim(lock):
+        return None
+    try:
+        return run_cell(cell, folder, scratch)
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def claim(lock: Path) -> bool:
+    """Take the lock unless a living process of this machine has it."""
+    for _ in range(2):
+        try:
+            with lock.open("x") as file:
+                file.write(str(os.getpid()))
+            return True
+        except FileExistsError:
+            if alive(lock):
+                return False
+            lock.unlink(missing_ok=True)
+    return False
+
+
+def alive(lock: Path) -> bool:
+    import psutil
+
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return psutil.pid_exists(int(lock.read_text()))
+    return False

@@ -14,20 +14,12 @@ from pathlib import Path
 from analysis import formats, style
 from analysis.commands import Parser, at_least, command, new_folder
 from analysis.results import output
+from analysis.shared import loop
 from analysis.video import cells, tables
 
 
 def run(args: argparse.Namespace) -> int:
-    for cell in cells.plan(tuple(range(args.seeds)), args.models):
-        if cells.record_of(cell):
-            continue
-        record = cells.run_cell(cell)
-        test, seconds = record["test"], record["seconds"]
-        print(
-            f"{cell.model}, seed {cell.seed}, passes {cell.epochs}: {test['top1']:.2f} ± {test['half_width']:.2f} % "
-            f"of {test['clips']:,} clips, {seconds['training_cpu']:.0f} s of CPU to train",
-            flush=True,
-        )
+    cells.run(cells.plan(tuple(range(args.seeds)), args.models), args.jobs, args.backend, args.minutes)
     return 0
 
 
@@ -64,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         default=tuple(cells.MODELS),
         help="these alone (both)",
     )
+    loop.add_arguments(runner)
     runner.set_defaults(do=run)
     drawer = actions.add_parser("draw", help="semantic tokens over the frames of a test clip")
     drawer.add_argument("--clip", type=at_least(0), default=0, help="its number (0)")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from analysis.formats import dump
-from analysis.results import HOME, RESULTS, digest
+from analysis.results import HOME, RESULTS
 from analysis.shared import cells as trained
 from analysis.shared.cells import TrainedCell
+from analysis.shared.shelf import Shelf, load_classifier
 
 CELLS, CHECKPOINTS = RESULTS / "video" / "cells", RESULTS / "video" / "checkpoints"
 SCRATCH, CACHE = HOME / ".cache" / "video", HOME / ".cache" / "clips"
@@ -61,43 +59,36 @@ def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
 
 def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH, shelf: Path = CHECKPOINTS) -> dict:
     """Train (or go on training) and test one cell, write its record, and ship the first seed's model."""
-    from stvit.checkpoints import load_checkpoint
 
     def measure(model) -> dict:
         own = {"model": cell.model, "epochs": cell.epochs}
         return {**own, "test": test(model), "multiply_adds": multiply_adds(cell.model)}
 
-    done = record_of(cell, folder)
     out = scratch / cell.address
-    record = done or trained.run(cell, folder, out, CACHE, load_checkpoint, measure)
-    if not done and (cell.seed, cell.epochs) == (SHIPPED_SEED, EPOCHS[-1]):
-        ship(cell, record, out / "model", shelf)
+    record = trained.run(cell, folder, out, CACHE, load_classifier, measure)
+    if (cell.seed, cell.epochs) == (SHIPPED_SEED, EPOCHS[-1]):
+        replace(SHELF, folder=shelf).ship(cell.model, record, out / "model")
     return record
 
 
-def ship(cell: Cell, record: dict, source: Path, shelf: Path = CHECKPOINTS) -> Path:
-    """The trained model as a folder that ``stvit.load_checkpoint`` reads, with the cell's record."""
-    target = shelf / cell.model
-    if target.exists():
-        shutil.rmtree(target)
-    shutil.copytree(source, target)
-    dump(record, target / "record.json")
-    halve(target)
-    return target
+def run(
+    cells: list[Cell],
+    jobs: int = 1,
+    backend: str = "loky",
+    minutes: float = 0.0,
+    folder: Path = CELLS,
+    scratch: Path = SCRATCH,
+) -> int:
+    """Train what has no record yet (``analysis.shared.cells.run_missing``)."""
+    return trained.run_missing(cells, run_cell, described, folder, scratch, jobs, backend, minutes)
 
 
-def halve(folder: Path, dtype: str = "float16") -> dict:
-    """Keep a shipped model's weights in half precision, and record what they count then."""
-    import torch
-
-    from stvit.checkpoints import load_checkpoint, recast_checkpoint
-
-    recast_checkpoint(folder, getattr(torch, dtype))
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    first = test(load_checkpoint(folder).eval(), CHECK_CLIPS)["first"]
-    found = {"weights": digest(folder / "model.safetensors"), "shipped": {"dtype": dtype, "first": first}}
-    dump({**record, **found}, folder / "record.json")
-    return found
+def described(cell: Cell, record: dict) -> str:
+    found, seconds = record["test"], record["seconds"]
+    return (
+        f"{cell.model}, seed {cell.seed}, passes {cell.epochs}: {found['top1']:.2f} ± {found['half_width']:.2f} % "
+        f"of {found['clips']:,} clips, {seconds['training_cpu']:.0f} s of CPU to train"
+    )
 
 
 def test(model, clips: int = TEST_CLIPS) -> dict:
@@ -125,6 +116,14 @@ def test(model, clips: int = TEST_CLIPS) -> dict:
         "first": {"clips": min(CHECK_CLIPS, clips), "right": int(right[:CHECK_CLIPS].sum())},
         "confusion": confusion.tolist(),
     }
+
+
+def score(name: str, model) -> dict:
+    """Right answers on the first test clips."""
+    return {"dtype": "float16", "first": test(model, CHECK_CLIPS)["first"]}
+
+
+SHELF = Shelf(CHECKPOINTS, score)
 
 
 def multiply_adds(name: str, shape: tuple[int, ...] | None = None) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.results import RESULTS, Report
-from analysis.shared.models import Subject, available, open_model
+from analysis.shared.models import Subject, open_model
+from analysis.shared.shelf import recounted
 from analysis.video import tables, tokens
 from analysis.video.cells import (
     CELLS,
@@ -19,9 +19,9 @@ from analysis.video.cells import (
     MODELS,
     SEEDS,
     SEMANTIC,
+    SHELF,
     TEST_CLIPS,
     TRAINING,
-    test,
 )
 
 SHOWN = (2, 5)  # test clips that are drawn
@@ -97,28 +97,14 @@ def title(followed: tokens.Followed, label: int) -> str:
     return f"{MOTIONS[label]}, told {MOTIONS[followed.told]}"
 
 
-def tested_again(folder: Path = CHECKPOINTS) -> pd.DataFrame:
+def tested_again() -> pd.DataFrame:
     """Recorded and recounted right answers of the shipped models."""
-    lines = []
-    for name in MODELS:
-        if name not in available(folder):
-            continue
-        record = json.loads((folder / name / "record.json").read_text(encoding="utf-8"))
-        recorded, first = record["test"], record.get("shipped", record["test"])["first"]
-        right = test(open_model(name, folder).model, CHECK_CLIPS)["right"]
-        lines.append(
-            {
-                "checkpoint": name,
-                "top1_all": recorded["top1"],
-                "half_width": recorded["half_width"],
-                "clips": CHECK_CLIPS,
-                "recorded": first["right"],
-                "recounted": right,
-                "equal": right == first["right"],
-                "within_rounding": abs(right - first["right"]) <= TOLERANCE,
-            }
-        )
-    return pd.DataFrame(lines)
+
+    def row(name: str, record: dict, now: dict) -> dict:
+        recorded = record.get("shipped", record["test"])["first"]
+        return {"checkpoint": name, **recounted(record["test"], recorded, now["first"], "clips", TOLERANCE)}
+
+    return SHELF.recount(MODELS, row)
 
 
 def by_length() -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.ablations import advice, cells, claims, design, grid, purity, report, shipped, tables
+from analysis.ablations import advice, cells, claims, design, purity, report, shipped, tables
 from analysis.ablations.__main__ import main
 from analysis.ablations.cells import CELLS, Cell, plan, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
@@ -111,42 +111,16 @@ def test_a_finished_cell_never_runs_again(tmp_path, monkeypatch):
         write(folder, cell.row, cell.seed, 500)
         return {"test": {"top1": 50.0}, "seconds": {"all": 1.0, "training_cpu": 1.0}}
 
-    monkeypatch.setattr(grid, "run_cell", pretend)
+    monkeypatch.setattr(cells, "run_cell", pretend)
     todo, folders = (
         [Cell(ROW, 0), Cell(OTHER, 0)],
         dict(folder=tmp_path / "cells", scratch=tmp_path / "scratch"),
     )
-    assert grid.run(todo, **folders) == 2
-    assert grid.run([*todo, Cell(ROW, 1)], **folders) == 1
-    assert grid.run(todo, minutes=1e-9, **folders) == 0
-    assert grid.run([Cell(ROW, 2), Cell(OTHER, 2)], jobs=2, backend="threading", **folders) == 2
+    assert cells.run(todo, **folders) == 2
+    assert cells.run([*todo, Cell(ROW, 1)], **folders) == 1
+    assert cells.run(todo, minutes=1e-9, **folders) == 0
+    assert cells.run([Cell(ROW, 2), Cell(OTHER, 2)], jobs=2, backend="threading", **folders) == 2
     assert len(ran) == len(set(ran)) == 5
-
-
-@pytest.mark.filterwarnings("ignore")  # dask's own, about ports
-def test_a_dask_cluster_runs_each_cell_once(tmp_path, monkeypatch):
-    distributed = pytest.importorskip("distributed")
-    ran = []
-
-    def pretend(cell, folder, scratch):
-        ran.append((cell.address, distributed.get_worker().name))
-        write(folder, cell.row, cell.seed, 500)
-        return {"test": {"top1": 50.0}, "seconds": {"all": 1.0, "training_cpu": 1.0}}
-
-    monkeypatch.setattr(grid, "run_cell", pretend)
-    folders = dict(folder=tmp_path / "cells", scratch=tmp_path / "scratch")
-    todo = [Cell(row, seed) for row in (ROW, OTHER) for seed in SEEDS]
-    with distributed.Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None):
-        assert grid.run(todo, jobs=2, backend="dask", **folders) == 6
-        assert grid.run(todo, jobs=2, backend="dask", **folders) == 0
-    assert sorted(address for address, _ in ran) == sorted(cell.address for cell in todo)
-
-
-def test_a_cell_that_someone_is_at_is_left_to_them(tmp_path):
-    lock = tmp_path / "a.lock"
-    assert grid.claim(lock) and not grid.claim(lock)
-    lock.write_text("999999999")  # a process that is no more
-    assert grid.claim(lock)
 
 
 def test_tables_pair_by_seed(tmp_path):
@@ -396,7 +370,7 @@ def test_shipped_checkpoints_count_as_recorded():
     assert size < 40e6
     for path in folders:
         record = json.loads(path.read_text(encoding="utf-8"))
-        assert record["weights"] == shipped.digest(path.parent / "model.safetensors")
+        assert record["weights"] == digest(path.parent / "model.safetensors")
         assert record["address"] == shipped.cell_of(path.parent.name).address
 
 

@@ -139,19 +139,30 @@ def test_what_segmenters_tell_is_drawn():
     assert len({tuple(colour) for colour in pictures.colours()}) == 13
 
 
-def test_half_precision_keeps_what_it_should(tmp_path):
-    from safetensors.torch import load_file, save_file
+def test_a_finished_model_is_shipped_in_half_precision(tmp_path, monkeypatch):
+    from safetensors.torch import load_file
 
+    from stvit.dense.saved import save
+
+    monkeypatch.setattr(shipped.segmentation, "test", lambda model, images: {"miou": 5.0})
     model = create_segmenter("micro_swin", 3, dict(drop_path_rate=0.0), **PRESETS["micro"])
-    source, target = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, source)
-    shipped.halve(source, target)
-    whole, half = load_file(source), load_file(target)
-    name = "decode_head.classifier.weight"
-    assert half[name].dtype == torch.float16 and torch.allclose(half[name].float(), whole[name], atol=1e-4)
-    norm = "decode_head.bottleneck.batch_norm.running_var"
-    assert half[norm].dtype == torch.float32 and half.keys() == whole.keys()
-    assert target.stat().st_size < 0.6 * source.stat().st_size
+    cell, (cells, scratch, shelf) = shipped.cell_of("segment_swin"), (tmp_path / part for part in "abc")
+    cells.mkdir()
+    (cells / f"{cell.address}.json").write_text(json.dumps({"address": cell.address, "test": {"miou": 6.0}}))
+    whole = save(model, scratch / f"segment-{cell.address}" / "model") / "model.safetensors"
+    assert (
+        shipped.ship(shelf, scratch, cells) == ["segment_swin"] and shipped.ship(shelf, scratch, cells) == []
+    )
+    record = json.loads((shelf / "segment_swin" / "record.json").read_text())
+    assert record["shipped"] == {"images": 256, "miou": 5.0} and record["test"] == {"miou": 6.0}
+    kept, half = load_file(whole), load_file(shelf / "segment_swin" / "model.safetensors")
+    name, norm = "decode_head.classifier.weight", "decode_head.bottleneck.batch_norm.running_var"
+    assert half[name].dtype == torch.float16 and torch.allclose(half[name].float(), kept[name], atol=1e-4)
+    assert half[norm].dtype == torch.float32 and half.keys() == kept.keys()
+    assert (
+        shipped.available(shelf) == ["segment_swin"]
+        and not shipped.open_shipped("segment_swin", shelf).training
+    )
 
 
 def test_only_models_in_evaluation_mode_are_tested():

@@ -24,15 +24,6 @@ def test_backends_give_the_same_rows(rows, backend):
     assert runner.run_cells(measuring.measure, CELLS, Options(backend=backend, jobs=2)) == rows
 
 
-def test_a_local_dask_cluster_takes_the_grid_over_unchanged(rows):
-    distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
-    with cluster, distributed.Client(cluster) as client:
-        found = runner.run_cells(measuring.measure, CELLS, Options(backend="dask", jobs=2))
-        workers = client.run(lambda: True)
-    assert found == rows and len(workers) == 2
-
-
 def test_rows_are_plain_and_finite(rows):
     for row in rows:
         assert json.loads(json.dumps(row, allow_nan=False)) == row
@@ -91,12 +82,6 @@ def test_full_resumes_through_the_command_line(tmp_path, monkeypatch, capsys):
 def test_unknown_backend_is_one_line():
     with pytest.raises(ValueError, match="unknown backend 'slurm'; choose from threading"):
         runner.run_cells(measuring.measure, CELLS[:1], Options(backend="slurm"))
-
-
-def test_ray_is_asked_for_by_name_when_missing(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray.util.joblib", None)
-    with pytest.raises(ValueError, match="backend 'ray' needs the package ray"):
-        runner.run_cells(measuring.measure, CELLS[:1], Options(backend="ray"))
 
 
 @pytest.mark.parametrize(
