@@ -17,7 +17,8 @@ from stvit.reduce.reduction import HostBlock, PruningBlock, Reduction, Seen, che
 class Decision(nn.Module):
     """The keep decisions of training, (B, N) of 0 and 1, differentiable by Gumbel-softmax.
 
-    A token that was dropped stays dropped. A module of its own, so that a loss can listen to it.
+    Gradients are the straight-through estimator's, so they differ from finite differences, under which decisions
+    do not move. A token that was dropped stays dropped. A module of its own, so that a loss can listen to it.
     """
 
     def forward(self, log_probabilities: Tensor, before: Tensor | None) -> Tensor:
