@@ -10,16 +10,19 @@ import pandas as pd
 from analysis.results import RESULTS, Report
 from analysis.shared.models import Subject, open_model
 from analysis.shared.shelf import recounted
+from analysis.shared.statistics import paired, spread
+from analysis.shared.verdicts import FEWEST
 from analysis.video import tables, tokens
 from analysis.video.cells import (
     CELLS,
     CHECK_CLIPS,
     CHECKPOINTS,
+    CLIP,
     EPOCHS,
-    MODELS,
     SEEDS,
     SEMANTIC,
     SHELF,
+    SHIPPED,
     TEST_CLIPS,
     TRAINING,
 )
@@ -49,7 +52,7 @@ def write(out: Path = RESULTS / "video") -> int:
         report.table("clip_length", by_length(), CAPTION_LENGTH)
         report.heading("The same models, small, trained on moving scenes")
         found = tables.trained()
-        report.prose(setting() + "\n\n" + outcomes(found))
+        report.prose("\n\n".join(filter(None, (setting(), outcomes(found), scopes()))))
         report.table("trained", found, CAPTION_TRAINED)
         report.table(
             "motions",
@@ -104,7 +107,7 @@ def tested_again() -> pd.DataFrame:
         recorded = record.get("shipped", record["test"])["first"]
         return {"checkpoint": name, **recounted(record["test"], recorded, now["first"], "clips", TOLERANCE)}
 
-    return SHELF.recount(MODELS, row)
+    return SHELF.recount(SHIPPED, row)
 
 
 def by_length() -> pd.DataFrame:
@@ -180,8 +183,27 @@ def meaning(differences: list[float]) -> str:
     return "Only the layers before the STGM compare frames, and here motion alone tells the class."
 
 
+def scopes() -> str:
+    """Tokens of each frame against tokens of the clip, paired by seed, after the most passes that both have."""
+    for epochs in reversed(EPOCHS):
+        clip, frame = (tables.results_of(model, epochs) for model in (CLIP, SEMANTIC))
+        scores = ({seed: record["test"]["top1"] for seed, record in found.items()} for found in (clip, frame))
+        differences = paired(*scores)
+        if len(differences) >= FEWEST:
+            mean, _, half = spread(differences)
+            word = "no seed's doing" if abs(mean) > half else "within the spread of seeds"
+            flops = [next(iter(found.values()))["multiply_adds"] / 1e6 for found in (clip, frame)]
+            return (
+                "The printed FLOPs are those of tokens that each frame generates for itself. Tokens that the clip "
+                f"generates as a whole are fewer by the number of frames ({flops[0]:.1f} million multiply-adds against "
+                f"{flops[1]:.1f}). After {epochs} passes they stand {abs(mean):.2f} points "
+                f"{'above' if mean > 0 else 'below'} (± {half:.2f}, {len(differences)} seeds): {word}."
+            )
+    return ""
+
+
 def outcome(frame: pd.DataFrame, passes: int) -> str:
-    dense, sparse = frame.itertuples()
+    dense, sparse = list(frame.itertuples())[:2]
     if sparse.half_width is None or pd.isna(sparse.half_width):
         return ""
     sign = "above" if sparse.difference > 0 else "below"

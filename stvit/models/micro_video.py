@@ -1,6 +1,7 @@
 """Micro Video Swins: clips of 8 frames of 32 × 32, for a CPU to train in minutes.
 
-``micro_video_swin`` is the dense trunk and ``micro_stvit_video_swin`` STViT in it. Patches are of two frames
+``micro_video_swin`` is the dense trunk, ``micro_stvit_video_swin`` STViT in it with semantic tokens of each frame,
+``micro_stvit_video_swin_clip`` with semantic tokens of the whole clip. Patches are of two frames
 and 2 × 2 pixels, so that stage 3 has four maps of 4 × 4 tokens, each four windows of 2 × 2, and a semantic
 token for each window. As in Video Swin-T the STGM follows the first two of six layers there. The stem is
 convolutional because a short training finds motion too late through patches that one linear layer embeds.
@@ -47,6 +48,7 @@ SEMANTIC = dict(semantic_window=1)
 FAMILY: dict[str, tuple[type[VideoSwin], dict]] = {
     "micro_video_swin": (VideoSwin, {}),
     "micro_stvit_video_swin": (STViTVideoSwin, SEMANTIC),
+    "micro_stvit_video_swin_clip": (STViTVideoSwin, dict(SEMANTIC, scope="clip")),
 }
 CFG = clip_cfg(
     input_size=(3, 8, 32, 32),
