@@ -12,7 +12,7 @@ from analysis import style
 from analysis.commands import Parser, at_least, command
 from analysis.results import Report
 
-PHOTOGRAPHS = ("chelsea", "coffee")
+PHOTOGRAPHS = ("astronaut", "coffee")
 DENSE, SPARSE = "deit_small_patch16_224", "stvit_deit_small_patch16_224"
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 COLUMN, PAGE = 3.4, 7.0  # widths in inches of one and of two columns of a paper
 DPI = 200  # of figures in pixels
+PALETTE_SIDE = 400  # pixels of a picture's longer side that its colours are chosen from
 
 # Okabe and Ito's palette: distinguishable with every common form of colour blindness.
 INK = "#1b1b1b"
@@ -106,12 +107,15 @@ def shrunk(png: bytes, limit: int) -> bytes:
     from PIL import Image
 
     scale, full = 1.0, Image.open(io.BytesIO(png)).convert("RGB")
+    step = max(1, round(max(full.size) / PALETTE_SIDE))
+    few = full.resize([-(-side // step) for side in full.size], Image.Resampling.NEAREST)
+    palette = few.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)  # slow on all pixels, no better
     while True:
         size = [round(side * scale) for side in full.size]
         image = full.resize(size, Image.Resampling.LANCZOS) if scale < 1 else full
         file, dpi = io.BytesIO(), DPI * scale
-        few = image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        few.save(file, "png", optimize=True, dpi=(dpi, dpi))
+        drawn = image.quantize(palette=palette, dither=Image.Dither.NONE)
+        drawn.save(file, "png", optimize=True, dpi=(dpi, dpi))
         if file.tell() <= limit:
             return file.getvalue()
         scale *= 0.85

@@ -41,3 +41,21 @@ def rows(photos, stages_of, titles, label: str, names=None, soft=(), side=SIDE) 
                 ax.set_xlabel(below, fontsize=6.5, labelpad=2)
         fig.suptitle(label, fontsize=8, x=0.01, ha="left")
     return fig
+
+
+def wall(photo, drawn, label: str, columns: int = 5) -> Figure:
+    """The photo, then a panel for each of ``drawn``: (labels, grid, title, words below)."""
+    lines = -(-(len(drawn) + 1) // columns)
+    with style.house_style():
+        side = style.PAGE / columns
+        fig, axes = style.figure(style.PAGE, lines * (side + 0.3) + 0.2, lines, columns, squeeze=False)
+        first, *rest = axes.flat
+        first.imshow(photo)
+        blank(first, "photograph")
+        for ax, (labels, grid, above, below) in zip(rest, drawn, strict=False):
+            token_map(ax, photo, labels, grid, above)
+            ax.set_xlabel(below, fontsize=6.5, labelpad=2)
+        for ax in rest[len(drawn) :]:
+            ax.axis("off")
+        fig.suptitle(label, fontsize=8, x=0.01, ha="left")
+    return fig

@@ -12,9 +12,10 @@ from analysis.attention_maps import report as attention_report
 from analysis.results import Report
 from analysis.shared import real_table
 from analysis.shared.first_look import first_look
-from analysis.shared.models import Subject
+from analysis.shared.models import Subject, open_model
 from analysis.token_maps import real as token_real
 from analysis.token_maps import report as token_report
+from analysis.token_maps.subjects import DENSE
 
 
 def maps(*shape):
@@ -108,6 +109,14 @@ def test_captions_of_token_maps_say_what_was_measured(monkeypatch, tmp_path):
     said = token_real.said("Figure 2")
     assert "the background is masked (holds: 0.90 beside 0.50)" in said
     assert "the rest is kept" in token_real.said("Figure 5") and "masked" not in token_real.said("Figure 5")
+
+
+def test_one_photograph_shows_every_method_that_has_nothing_to_train():
+    picture = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    fig = token_real.every_method(open_model(DENSE), picture)
+    shown = {ax.get_title(loc="left") or ax.get_title(): ax.get_xlabel() for ax in fig.axes}
+    assert {"photograph", "BAT", "ToMe", "PiToMe", "ATC", "mean pooling"} <= shown.keys()
+    assert "DynamicViT" not in shown and shown["ToMe"] == "22 tokens", "64 · 0.7³"
 
 
 def made_up_table():

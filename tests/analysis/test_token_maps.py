@@ -123,7 +123,8 @@ def test_fates_over_scenes():
     assert (frame.kept + frame.merged + frame.dropped).round(6).eq(1).all()
 
 
-def test_report(tmp_path):
+def test_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "real_or_none", lambda: (None, "its weights are not here"))
     report.write(tmp_path, images=8)
     record = json.loads((tmp_path / "record.json").read_text())
     assert {"figure2", "figure5", "methods", "claims", "fates"} <= {b.get("name") for b in record["blocks"]}
