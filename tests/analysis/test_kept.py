@@ -85,6 +85,17 @@ def test_large_pictures_are_shrunk_until_they_fit():
     assert small.width < 400 and small.width / small.info["dpi"][0] == pytest.approx(400 / 200, rel=0.02)
 
 
+def test_white_stays_white_and_lines_keep_their_colour():
+    with style.house_style():
+        fig, ax = style.figure(style.COLUMN, 2)
+        ax.plot([0, 1], [0, 1], color=style.VERMILION, lw=3)
+    png = style.render(fig)[".png"]
+    few = np.asarray(Image.open(io.BytesIO(style.shrunk(png, 10**6))).convert("RGB")).reshape(-1, 3)
+    assert (few[0] == 255).all()
+    away = np.abs(few - np.array([0xD5, 0x5E, 0x00])).max(1)
+    assert (away < 8).mean() > 0.005
+
+
 def test_timings_of_the_first_run_stand_while_the_rest_is_the_same(tmp_path):
     first = FRAME.assign(seconds=[1.0, 2.0])
     path = tmp_path / "t.csv"
