@@ -75,15 +75,7 @@ def run(
     scratch: Path = SCRATCH,
 ) -> int:
     """Train what has no record yet (``analysis.shared.cells.run_missing``)."""
-    return trained.run_missing(cells, run_cell, described, folder, scratch, jobs, backend, minutes)
-
-
-def described(cell: Cell, record: dict) -> str:
-    seconds = record["seconds"]
-    return (
-        f"{cell.row.name}, seed {cell.seed}: {record['test']['top1']:.2f} % "
-        f"in {seconds['all']:.0f} s ({seconds['training_cpu']:.0f} s of CPU to train)"
-    )
+    return trained.run_missing(cells, run_cell, trained.described, folder, scratch, jobs, backend, minutes)
 
 
 def test(model, images: int = TEST_IMAGES) -> dict:

@@ -12,29 +12,14 @@ sharper and assumes that they have one in common.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pandas as pd
 
 from analysis.ablations.cells import CELLS
 from analysis.ablations.design import SEEDS, TABLES
 from analysis.ablations.tables import accuracies_of
+from analysis.shared.rows import Claim, above, every_step_adds
 from analysis.shared.statistics import paired, pooled_half_width
 from analysis.shared.verdicts import combine, described, judge
-
-
-@dataclass(frozen=True)
-class Claim:
-    """``comparisons``: (row, relation, other row) within a table."""
-
-    table: str
-    words: str
-    comparisons: tuple[tuple[str, str, str], ...]
-
-
-def above(best: str, *others: str) -> tuple[tuple[str, str, str], ...]:
-    return tuple((best, "above", other) for other in others)
-
 
 CLAIMS = (
     Claim(
@@ -111,20 +96,8 @@ CLAIMS = (
         "STViT-R stays within half a point of the dense Swin (Table 3)",
         (("STViT-R", "not below", "dense Swin"),),
     ),
-    Claim(
-        "bat_table3_keep70",
-        "Each step of BAT adds at keep rate 0.7",
-        above("+ inattentive token pack", "attentive token preservation")
-        + above("+ inattentive token clustering", "+ inattentive token pack")
-        + above("+ attentive token matching", "+ inattentive token clustering"),
-    ),
-    Claim(
-        "bat_table3_keep50",
-        "Each step of BAT adds at keep rate 0.5",
-        above("+ inattentive token pack", "attentive token preservation")
-        + above("+ inattentive token clustering", "+ inattentive token pack")
-        + above("+ attentive token matching", "+ inattentive token clustering"),
-    ),
+    every_step_adds("bat_table3_keep70", 0.7),
+    every_step_adds("bat_table3_keep50", 0.5),
     Claim(
         "bat_table4",
         "Density peaks merge better than pooling and sub-sampling",

@@ -9,7 +9,7 @@ with the base row that they are compared to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from analysis.shared.rows import TOKEN_HEAD, Row, Table, bat, bat_steps
 
 SEEDS = (0, 1, 2)
 TEST_IMAGES, CHECK_IMAGES, PURITY_IMAGES = 20480, 4096, 1024
@@ -25,30 +25,6 @@ TRAINING = dict(
 SWIN_TRAINING = dict(recipe="micro_swin", image_size=64, train_images=12288, batch_size=32, lr=0.006)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A model to train; ``printed`` is what the paper has, by the name of its column.
-
-    training: what differs from TRAINING
-    """
-
-    name: str
-    model: str
-    args: dict = field(default_factory=dict)
-    printed: dict = field(default_factory=dict)
-    training: dict = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows, the first of which is the base that the others are compared to."""
-
-    name: str
-    title: str
-    rows: tuple[Row, ...]
-    note: str = ""
-
-
 def stvit(name: str, printed: dict | None = None, **args) -> Row:
     return Row(name, "micro_stvit", args, printed or {})
 
@@ -57,22 +33,10 @@ def swin(name: str, model: str, printed: dict | None = None, **args) -> Row:
     return Row(name, model, args, printed or {}, SWIN_TRAINING)
 
 
-TOKEN_HEAD = dict(class_token=True, global_pool="token")
 DENSE = Row("dense", "micro_deit", {}, {"DeiT-T": 72.2, "DeiT-S": 79.8, "DeiT-B": 81.8})
 DENSE_TOKEN = Row("dense, class token", "micro_deit", TOKEN_HEAD, {"DeiT-S": 79.8})
 
 
-def bat(name: str, keep_rate: float, printed: float | None, **args) -> Row:
-    column = {"DeiT-S": printed} if printed else {}
-    return Row(name, "micro_bat", dict(keep_rate=keep_rate, **args), column)
-
-
-STEPS = {
-    "attentive token preservation": dict(merger="none", pairs=0),
-    "+ inattentive token pack": dict(merger="pack", pairs=0),
-    "+ inattentive token clustering": dict(pairs=0),
-    "+ attentive token matching": dict(),
-}
 MERGERS = {
     "average": 78.1, "max": 78.1, "spatial": 78.2, "convolution": 78.2, "mlp": 78.3,
     "k_means_1": 78.6, "k_means_3": 78.8, "density_peaks": 79.0,
@@ -200,15 +164,9 @@ TABLES: tuple[Table, ...] = (
         Table(
             f"bat_table3_keep{round(100 * rate)}",
             f"Steps of BAT at keep rate {rate} (BAT, Table 3)",
-            (
-                DENSE_TOKEN,
-                *(
-                    bat(name, rate, value, **step)
-                    for (name, step), value in zip(STEPS.items(), values, strict=True)
-                ),
-            ),
+            (DENSE_TOKEN, *bat_steps(rate)),
         )
-        for rate, values in ((0.7, (79.3, 79.3, 79.5, 79.6)), (0.5, (78.2, 78.4, 78.8, 79.0)))
+        for rate in (0.7, 0.5)
     ),
     Table(
         "bat_table4",

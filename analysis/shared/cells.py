@@ -126,6 +126,15 @@ def run_missing(
     return finished
 
 
+def described(cell: TrainedCell, record: dict) -> str:
+    """The line about a classifier's cell."""
+    seconds = record["seconds"]
+    return (
+        f"{cell.row.name}, seed {cell.seed}: {record['test']['top1']:.2f} % "
+        f"in {seconds['all']:.0f} s ({seconds['training_cpu']:.0f} s of CPU to train)"
+    )
+
+
 def attempt(cell: TrainedCell, run_cell: Callable, folder: Path, scratch: Path, until: float) -> dict | None:
     """The record of a cell that this call ran; None if it is late, or another process has run it or is at it."""
     if time.time() > until or read(cell, folder):

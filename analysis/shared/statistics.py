@@ -48,6 +48,26 @@ def pooled_half_width(found: dict[str, dict[int, float]], seeds: Sequence[int]) 
     return float(t.ppf(0.975, freedom)) * sigma * math.sqrt(2 / len(seeds))
 
 
+def tail(values: list[float], bound: float = 0.0, side: str = "greater") -> float:
+    """Student's one-sided p value that the mean is on the other side of ``bound``; of equal values 0, ½ or 1."""
+    from scipy.stats import ttest_1samp
+
+    gap = (math.fsum(values) / len(values) - bound) * (1 if side == "greater" else -1)
+    if len(set(values)) == 1:
+        return 0.5 if gap == 0 else float(gap < 0)
+    return float(ttest_1samp(values, bound, alternative=side).pvalue)
+
+
+def holm(found: list[float]) -> list[float]:
+    """Holm's correction: p values that hold for all tests together, in the order given."""
+    order = sorted(range(len(found)), key=found.__getitem__)
+    corrected, least = [0.0] * len(found), 0.0
+    for rank, number in enumerate(order):
+        least = max(least, min(1.0, (len(found) - rank) * found[number]))
+        corrected[number] = least
+    return corrected
+
+
 def average(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 

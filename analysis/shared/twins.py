@@ -47,6 +47,16 @@ def equal_rows(rows: Mapping[str, Mapping[int, object]], fewest: int = 2) -> lis
     ]
 
 
+def refuse_one_architecture(tables: Iterable[tuple[str, Mapping[str, str]]]) -> None:
+    """TwinRows names the first table of which two rows have one fingerprint."""
+    for name, rows in tables:
+        for one, other in combinations(rows, 2):
+            if rows[one] == rows[other]:
+                raise TwinRows(
+                    f"{name}: the rows {one!r} and {other!r} are one architecture; look at their options"
+                )
+
+
 def refuse(tables: Iterable[tuple[str, Mapping[str, Mapping[int, object]]]]) -> None:
     """TwinRows names the first table in which two rows answer alike in every seed."""
     for name, rows in tables:

@@ -6,7 +6,7 @@ comparison holds if the interval lies wholly on the claimed side, fails if wholl
 
 from __future__ import annotations
 
-from analysis.shared.statistics import spread
+from analysis.shared.statistics import holm, spread, tail
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "cannot tell at this size", "not run"
 MARGIN, FEWEST = 0.5, 3
@@ -28,6 +28,31 @@ def judge(relation: str, differences: list[float], half: float | None = None) ->
     if relation == "not below":
         return HOLDS if low > -MARGIN else FAILS if high < 0 else OPEN
     raise ValueError(f"unknown relation {relation!r}")
+
+
+def judge_together(cases: list[tuple[str, list[float]]], level: float = 0.05) -> list[str]:
+    """All comparisons of a study, (relation, differences) each, judged at once: Holm's correction of their p values.
+
+    Cases with too few seeds are not run, and are not among the tests that are paid for.
+    """
+    run = [number for number, (_, differences) in enumerate(cases) if len(differences) >= FEWEST]
+    found = [strongest(*cases[number]) for number in run]
+    verdicts = [NOT_RUN] * len(cases)
+    for number, p, (_, verdict) in zip(run, holm([p for p, _ in found]), found, strict=True):
+        verdicts[number] = verdict if p < level else OPEN
+    return verdicts
+
+
+def strongest(relation: str, differences: list[float]) -> tuple[float, str]:
+    """The verdict that differences speak for most, and its two-sided p value; the bounds are those of ``judge``."""
+    sides = {"above": ("greater", 0.0, 0.0), "below": ("less", 0.0, 0.0),
+             "not above": ("less", MARGIN, 0.0), "not below": ("greater", -MARGIN, 0.0)}  # fmt: skip
+    if relation not in sides:
+        raise ValueError(f"unknown relation {relation!r}; choose one of {', '.join(sides)}")
+    side, holds_from, fails_from = sides[relation]
+    other = "less" if side == "greater" else "greater"
+    holds, fails = tail(differences, holds_from, side), tail(differences, fails_from, other)
+    return min((2 * holds, HOLDS), (2 * fails, FAILS))
 
 
 def combine(verdicts: list[str]) -> str:

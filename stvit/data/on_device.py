@@ -22,7 +22,7 @@ from stvit.data.folders import MEAN, STD
 from stvit.data.share import Batch, Share, ShuffledOrder, in_order
 from stvit.data.small_sets import SETS, read_small_set
 
-PADDED = 8  # an image is padded by an eighth of its side before it is cropped
+PADDING = 1 / 8  # part of its side by which an image is padded before it is cropped
 GROUP = 16  # images that share a draw of automatic augmentation
 POLICY = re.compile(r"rand(?:-m(?P<magnitude>\d+)|-n(?P<steps>\d+)|-(?:mstd|inc|w|p)[\d.inf]+)*")
 
@@ -76,24 +76,24 @@ class Augmentation:
     """Crop and mirror, automatic augmentation or colour jitter, resize, normalise, erase."""
 
     def __init__(self, config, mirrored: bool, device: torch.device):
-        self.size, self.mirrored = config.image_size, mirrored
+        self.size, self.mirrored, self.padding = config.image_size, mirrored, config.padding
         self.policy = policy(config.auto_augment, config.color_jitter)
         self.erase = RandomErasing(config.reprob, mode="pixel", device=str(device))
 
     def __call__(self, images: Tensor, places: Tensor) -> Tensor:
-        images = shift(images, places, self.mirrored)  # (B, 3, H, W) uint8
+        images = shift(images, places, self.mirrored, self.padding)  # (B, 3, H, W) uint8
         if self.policy is not None:
             images = torch.cat([self.policy(group) for group in images.split(GROUP)])
         return self.erase(normalise(fit(images, self.size)))
 
 
-def shift(images: Tensor, places: Tensor, mirrored: bool) -> Tensor:
+def shift(images: Tensor, places: Tensor, mirrored: bool, padding: float = PADDING) -> Tensor:
     """Each image (B, C, H, W) padded and cropped to its size, and half of them mirrored.
 
     places: (B, 3) chances in [0, 1): across, down, mirrored
     """
     count, channels, height, width = images.shape
-    rooms = (2 * (width // PADDED), 2 * (height // PADDED))
+    rooms = (2 * int(width * padding), 2 * int(height * padding))
     left, top = ((places[:, i] * (room + 1)).long() for i, room in enumerate(rooms))
     columns = torch.arange(width, device=images.device).expand(count, -1)  # (B, W)
     if mirrored:

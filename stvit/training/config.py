@@ -80,6 +80,9 @@ class TrainConfig:
     color_jitter: float = option(0.0, "strength of colour jitter where there is no auto-augmentation")
     auto_augment: str = option("", "timm's auto-augmentation, such as rand-m9-mstd0.5-inc1")
     reprob: float = option(0.0, "probability of random erasing")
+    padding: float = option(
+        0.125, "part of the side by which images of a small set are padded, then cropped (0: not moved)"
+    )
     ema_decay: float = option(0.0, "decay of the averaged weights, which are then evaluated (0: none)")
 
     distill_from: str = option("", "the dense teacher: timm:NAME, or the folder of a checkpoint")
@@ -157,8 +160,8 @@ LOWEST = {
     "image_size": 1, "train_images": 0, "eval_images": 0, "workers": 0, "clip_length": 1, "frame_interval": 1,
     "epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0, "layer_decay": 0, "clip_grad": 0, "warmup_epochs": 0,
     "warmup_lr": 0, "min_lr": 0, "drop_path": 0, "smoothing": 0, "mixup": 0, "cutmix": 0, "color_jitter": 0,
-    "reprob": 0, "ema_decay": 0, "distill_weight": 0, "keep_rate": 0, "tokens": 0, "token_weight": 0, "repeats": 1,
-    "backbone_rate": 0, "threads": 0, "log_every": 1, "eval_every": 1, "seed": 0,
+    "reprob": 0, "padding": 0, "ema_decay": 0, "distill_weight": 0, "keep_rate": 0, "tokens": 0,
+    "token_weight": 0, "repeats": 1, "backbone_rate": 0, "threads": 0, "log_every": 1, "eval_every": 1, "seed": 0,
 }  # fmt: skip
 
 

@@ -49,6 +49,12 @@ def test_each_image_is_moved_by_its_own_place():
     assert up[:, :-2].equal(IMAGES[3, :, 2:]) and (up[:, -2:] == 0).all()
 
 
+def test_without_padding_images_are_mirrored_alone():
+    places = torch.tensor([[0.0, 0.999, 0.9], [0.999, 0.0, 0.1]])
+    still, mirrored = shift(IMAGES[:2], places, mirrored=True, padding=0.0)
+    assert still.equal(IMAGES[0]) and mirrored.equal(IMAGES[1].flip(2))
+
+
 def test_images_are_resized_within_their_range():
     found = fit(IMAGES, 40)
     assert found.shape == (6, 3, 40, 40) and found.min() >= 0 and found.max() <= 1

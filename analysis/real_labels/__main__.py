@@ -1,0 +1,108 @@
+"""``python -m analysis.real_labels``: the papers' classification tables on Fashion-MNIST, trained from scratch.
+
+python -m analysis.real_labels list              the grid and how much of it is finished
+python -m analysis.real_labels run               train what has no record yet; stop and repeat as you like
+python -m analysis.real_labels run --rows dense "4 tokens" --seeds 3
+python -m analysis.real_labels tabulate          tables and verdicts from the records, also as CSV, JSON or LaTeX
+python -m analysis.real_labels --report          tables and figure in results/real_labels, from the records
+
+60,000 training and 10,000 test images of 28 × 28 pixels (Xiao et al. 2017, MIT licence), found where
+``--data fashion_mnist`` of stvit.train finds them; on Debian: apt-get install dataset-fashion-mnist. A cell is a
+row's model from one seed; it takes some minutes of one core and is one file in results/real_labels/cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from analysis import formats
+from analysis.commands import Parser, at_least, command, new_folder
+from analysis.real_labels.design import SEEDS, TABLES
+from analysis.shared import loop
+
+
+def list_grid(args: argparse.Namespace) -> int:
+    from analysis.real_labels.tables import progress
+
+    print(formats.render(progress(chosen(args), seeds(args))))
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    from analysis.real_labels.cells import plan
+    from analysis.real_labels.cells import run as run_cells
+
+    cells = plan(chosen(args), seeds(args))
+    if args.rows:
+        cells = named(cells, args.rows)
+    run_cells(cells, args.jobs, args.backend, args.minutes)
+    return 0
+
+
+def named(cells: list, names: list[str]) -> list:
+    known = {cell.row.name for cell in cells}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"unknown row {unknown[0]!r}; choose from {', '.join(sorted(known))}")
+    return [cell for cell in cells if cell.row.name in names]
+
+
+def chosen(args: argparse.Namespace):
+    table = {table.name: table for table in TABLES}
+    unknown = [name for name in args.table or () if name not in table]
+    if unknown:
+        raise ValueError(f"unknown table {unknown[0]!r}; choose from {', '.join(table)}")
+    return [table[name] for name in args.table or table]
+
+
+def seeds(args: argparse.Namespace) -> tuple[int, ...]:
+    return tuple(range(args.seeds))
+
+
+def tabulate(args: argparse.Namespace) -> int:
+    from analysis.real_labels.tables import tabulate as one
+    from analysis.real_labels.verdicts import verdicts
+
+    for table in chosen(args):
+        frame = one(table, seeds(args))
+        if not formats.emit(frame.assign(table=table.name), args):
+            print(f"\n{table.title}\n\n{formats.render(frame)}\n{table.note}")
+    if args.table is None and not any(getattr(args, fmt) for fmt in formats.FORMATS[1:]):
+        print(f"\nConclusions\n\n{formats.render(verdicts(seeds=seeds(args)))}")
+    return 0
+
+
+@command("analysis.real_labels")
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(
+        prog="python -m analysis.real_labels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--report", action="store_true", help="write results/real_labels with its record")
+    parser.add_argument("--out", type=new_folder, help="folder for the report")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--table", nargs="+", metavar="NAME", help="these alone (default: all)")
+    common.add_argument("--seeds", type=at_least(1), default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
+    actions = parser.add_subparsers(dest="action")
+    actions.add_parser("list", parents=[common], help="the grid and its progress").set_defaults(do=list_grid)
+    runner = actions.add_parser("run", parents=[common], help="train what has no record yet")
+    runner.add_argument("--rows", nargs="+", metavar="ROW", help="these alone, by their names in the tables")
+    loop.add_arguments(runner)
+    runner.set_defaults(do=run)
+    printer = actions.add_parser("tabulate", parents=[common], help="tables and verdicts from the records")
+    formats.add_arguments(printer)
+    printer.set_defaults(do=tabulate)
+    args = parser.parse_args(argv)
+    if args.report:
+        from analysis.real_labels import report
+
+        return report.write(args.out)
+    if args.action is None:
+        args.table, args.seeds = None, len(SEEDS)
+        return list_grid(args)
+    return args.do(args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
