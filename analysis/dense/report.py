@@ -135,7 +135,7 @@ def pictures(report: Report) -> None:
     report.table(
         "shipped",
         shipped.reproduce(),
-        "Models in results/dense/checkpoints, weights in half precision: the score on all test scenes as trained, "
+        "Models in results/dense/checkpoints, weights in 8 bits: the score on all test scenes as trained, "
         "and on the first ones as shipped, recorded and counted again now.",
     )
     names = {"segment_swin": "Swin", "segment_stvit_r": "STViT-R"}

@@ -1,6 +1,6 @@
 """The trained models that the repository ships: put on the shelf with their records, and scored again there.
 
-A model is a folder with weights in half precision, a configuration and the record of its cell. The record has
+A model is a folder with weights in 8 bits, a configuration and the record of its cell. The record has
 besides a checksum of the weights and what they score on the first items of the test split, which ``make
 reproduce`` computes again.
 """
@@ -70,7 +70,7 @@ class Shelf:
         if target.exists():
             shutil.rmtree(target)
         shutil.copytree(trained, target)
-        recast_checkpoint(target, torch.float16)
+        recast_checkpoint(target, torch.int8)
         self.note(name, record, weights=digest(target / WEIGHTS), shipped=self.score(name, self.open(name)))
         return True
 

@@ -46,7 +46,8 @@ def save_checkpoint(
 ) -> Path:
     """Write weights, configuration and, if given, the training record; a file is replaced as a whole.
 
-    dtype: the type of the written weights, such as torch.float16; ``load_checkpoint`` casts them back
+    dtype: the type of the written weights, such as torch.float16, or torch.int8 for rows of whole numbers with a
+        scale, which timm does not read; ``load_checkpoint`` casts them back
     class_names: what the classes are called, in their order; without them, those the model was loaded with
     """
     model, folder = unwrap(model), Path(folder)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from stvit.checkpoints.eight_bits import unpack
 from stvit.checkpoints.errors import CheckpointError, first_line, some
 
 WEIGHTS, OLD_WEIGHTS = "model.safetensors", "pytorch_model.bin"
@@ -68,7 +69,7 @@ def read_state_dict(
         reason = unusable(tensor)
         if reason:
             raise CheckpointError(f"{path}: {name} {reason}")
-    return tensors
+    return unpack(tensors, str(path))
 
 
 def unusable(tensor: Tensor) -> str | None:

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from stvit.checkpoints.eight_bits import pack
 from stvit.checkpoints.errors import CheckpointError, first_line, some
 
 SCRATCH = ".saving-"
@@ -110,13 +111,18 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, dtype: torch.dtype | N
 
     BatchNorm's running statistics, whose range is wider than that of weights, keep their type.
     """
-    if dtype is not None and not dtype.is_floating_point:
+    if dtype is not None and not dtype.is_floating_point and dtype is not torch.int8:
         raise CheckpointError(
-            f"weights are saved in a floating-point type such as torch.float16, not {dtype}"
+            f"weights are saved in a floating-point type such as torch.float16, or in torch.int8, not {dtype}"
         )
-    written = {name: _cast(name, tensor, dtype).contiguous() for name, tensor in tensors.items()}
+    cast = (
+        pack(tensors) if dtype is torch.int8 else {name: _cast(name, t, dtype) for name, t in tensors.items()}
+    )
+    written = {name: tensor.contiguous() for name, tensor in cast.items()}
     lost = [
-        name for name, tensor in written.items() if tensor.isinf().any() and not tensors[name].isinf().any()
+        name
+        for name, tensor in written.items()
+        if tensor.isinf().any() and not (name in tensors and tensors[name].isinf().any())
     ]
     if lost:
         raise CheckpointError(
