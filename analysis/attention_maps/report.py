@@ -10,7 +10,7 @@ from analysis.attention_maps import figures, layers, look, measure, real, semant
 from analysis.attention_maps.capture import capture, class_attention, image_relevance
 from analysis.attention_maps.claims import BOTH, DENSE, FAMILY, GLOBAL, SPARSE, SWIN, claims
 from analysis.crops import cut, middles
-from analysis.images import normalised, photo, scenes
+from analysis.images import normalised, scenes
 from analysis.photographs import missing, shipped
 from analysis.results import Report
 from analysis.shared.models import Subject, available, open_model, real_or_none, weights_of
@@ -24,7 +24,7 @@ def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS) -
     subjects = {name: open_model(name) for name in (DENSE, *family)}
     by_layer = layers(subjects[DENSE], images)
     stgm = pd.concat([semantic(subjects[name], images) for name in family], ignore_index=True)
-    window_maps, pictured = _swin()
+    swin_subject, window_maps, pictured = _swin(images)
     table = claims(by_layer, stgm, window_maps)
     config = dict(
         images=images, shown=list(SHOWN), untrained=[s.name for s in subjects.values() if not s.trained]
@@ -51,11 +51,13 @@ def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS) -
         r.heading("Semantic windows of a Swin")
         r.figure(
             "windows",
-            swin.draw(window_maps, pictured, f"{SWIN}, UNTRAINED: the 9 semantic tokens of the first window"),
-            f"Layer 3 of stage 3: the tokens pooled from a 7 × 7 window (orange) look at its 10 × 10 neighbourhood "
-            f"(blue); {window_maps.outside_share():.0%} of their attention leaves the window, an even map's would be "
-            f"{window_maps.outside_even():.0%}. The weights are untrained: this shows who can see whom, no finding.",
-            alt="A photograph with a window and its larger key window, and nine attention maps confined to it",
+            swin.draw(
+                window_maps, pictured, f"{swin_subject.label}: the semantic tokens of the first window"
+            ),
+            f"The first STGM layer of stage 3: the tokens pooled from a window (orange) look at its neighbourhood "
+            f"(blue). Over {images} scenes {window_maps.outside_share():.0%} of their attention leaves the window; an "
+            f"even map's would be {window_maps.outside_even():.0%}.",
+            alt="A scene with a window and its larger key window, and attention maps confined to it",
         )
         r.heading("All measures")
         r.table("layers", by_layer, "The dense model, layer by layer.")
@@ -239,7 +241,8 @@ def _figure_4d(r: Report, both: Subject, alone: Subject, stgm: pd.DataFrame) -> 
     )
 
 
-def _swin():
+def _swin(count: int):
+    """The Swin, the maps of its first STGM layer for test scenes, and the first of these."""
     subject = open_model(SWIN)
-    picture = photo("china", 224)
-    return swin.capture_windows(subject.model, normalised(picture, subject.model)), picture
+    pictures = scenes(count, subject.size[0]).images.permute(0, 2, 3, 1).numpy()  # (B, H, W, 3)
+    return subject, swin.capture_windows(subject.model, normalised(pictures, subject.model)), pictures[0]
