@@ -18,7 +18,8 @@ from analysis.results import PAPER, Report
 MODEL = "deit_small_patch16_224"
 RATES = (0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 METHODS = ("bat", "evit", "topk", "dynamicvit", "random", "tome", "meanpool", "stvit")
-REAL = ("bat", "evit", "topk", "random")  # the rows of Figure 4 on real weights
+NEEDED = ("bat", "evit", "topk", "random")  # without these there is no Figure 4 on real weights
+REAL = (*NEEDED, "tome", "meanpool")
 PRINTED = PAPER / "bat_fig6.csv"
 COLOURS = {**style.METHOD, "random": style.SKY, "meanpool": style.YELLOW}
 NAMES = {"bat": "BAT", "evit": "EViT", "dynamicvit": "DynamicViT"}  # of the printed series
@@ -142,87 +143,102 @@ def plot(frame):
 
 
 def plot_real(frame):
-    """Figure 4 on real weights: the score and what is left of the class feature, with intervals over photographs."""
+    """Figure 4 on real weights: the score and what is left of the class feature, beside the printed accuracies."""
+    import pandas as pd
+
+    panels = {"diversity": ("Diversity of the tokens left", "r(Z) / ‖Z‖"),
+              "cosine": ("Class feature that is left", "centred cosine to dense")}  # fmt: skip
     with style.house_style():
-        fig, axes = style.figure(height=2.7, columns=2)
-        for ax, name, title in zip(
-            axes,
-            ("diversity", "cosine"),
-            ("Diversity of the tokens left", "Class feature that is left"),
-            strict=True,
-        ):
-            for row in REAL:
+        fig, axes = style.figure(height=2.5, columns=3)
+        for ax, (name, (title, ylabel)) in zip(axes, panels.items(), strict=False):
+            for row in (row for row in REAL if row in set(frame.row)):
                 rows = frame[(frame.row == row) & (frame.keep_rate < 1)].sort_values("keep_rate")
-                label = rows.method.iloc[0] if len(rows) else row
-                ax.plot(rows.keep_rate, rows[name], color=COLOURS[row], marker="o", label=label)
-                ax.fill_between(
+                kind = "--" if row in ("random", "meanpool") else "-"
+                ax.plot(
                     rows.keep_rate,
-                    rows[f"{name}_low"],
-                    rows[f"{name}_high"],
+                    rows[name],
                     color=COLOURS[row],
-                    alpha=0.15,
-                    lw=0,
+                    ls=kind,
+                    marker="o",
+                    label=rows.method.iloc[0],
                 )
-            ax.set(
-                title=title,
-                xlabel="keep rate",
-                ylabel={"diversity": "r(Z) / ‖Z‖"}.get(name, "centred cosine"),
-            )
-            ax.invert_xaxis()
-        axes[0].legend(loc="lower left", ncols=2)
+                low, high = rows[f"{name}_low"], rows[f"{name}_high"]
+                ax.fill_between(rows.keep_rate, low, high, color=COLOURS[row], alpha=0.15, lw=0)
+            ax.set(ylabel=ylabel)
+            ax.set_title(title, fontsize=8)
+        for series, rows in pd.read_csv(PRINTED).groupby("series", sort=False):
+            method = next((method for method, name in NAMES.items() if name == series), "topk")
+            axes[2].plot(rows.keep_rate, rows.top1, color=COLOURS[method], ls=":", marker="s", label=series)
+        axes[2].set(ylabel="top-1 on ImageNet (%)")
+        axes[2].set_title("Accuracy, as printed", fontsize=8)
+        for ax in axes:
+            ax.set(xlabel="keep rate", xlim=(0.9, 0.05))
+            ax.legend(loc="lower left", fontsize=6)
     return fig
 
 
-def real(r: Report) -> None:
-    """The section on real weights, from the cells of ``analysis.offtheshelf``."""
+def real(r: Report) -> bool:
+    """The section on real weights, from the cells of ``analysis.offtheshelf``, if they are there."""
     from analysis.shared import real_table
 
     frame = real_table.read()
-    if frame is None or not set(REAL) <= set(frame.row):
+    if frame is None or not set(NEEDED) <= set(frame.row):
         r.prose(f"**{real_table.LACKING}.**")
-        return
-    r.heading("On real weights")
+        return False
     together = frame[frame.row.isin(REAL) & (frame.keep_rate < 1)]
     agree = together[["diversity", "cosine"]].corr(method="spearman").iloc[0, 1]
+    r.prose(
+        "BAT argues that what a pruned model loses is the diversity of its tokens, and measures it as the distance of "
+        "the tokens from the best matrix of equal rows (Eq. 4), here as a share of their norm. Random pruning and mean "
+        "pooling stand as controls: a method is no better for a score that they reach too."
+    )
     r.figure(
         "real_figure4",
         plot_real(frame),
         f"BAT's Figure 4 on {real_table.described()}, nothing trained: the score of Eq. 4 after the last reduction, "
-        "and the cosine of the class feature to the dense model's. Over these points the two have a rank correlation "
-        f"of {agree:.2f}.",
-        alt="Diversity and similarity to the dense model against keep rate, with bands",
+        "and the cosine of the class feature to the dense model's. Over all points of these methods the two have a "
+        f"rank correlation of {agree:.2f}. Bands are 95 % intervals over photographs; accuracies are BAT's Figure 6.",
+        alt="Diversity and similarity to the dense model against keep rate, with bands, and printed accuracies",
     )
-    r.heading("On untrained weights")
+    columns = [
+        "row",
+        "keep_rate",
+        "tokens",
+        *(f"{n}{s}" for n in ("diversity", "cosine") for s in ("", "_low", "_high")),
+    ]
+    r.table("real_scores", together[columns], "The scores of these methods.", digits=3)
+    return True
 
 
-def report(frame, config: dict, out: Path | None = None) -> None:
+def report(out: Path | None = None, seeds: int = 2, weights: Path | None = None, **choices) -> None:
+    """Real weights where they have been measured; otherwise, or with ``weights``, those of DeiT-S."""
+    command = "python -m analysis.diversity --report"
+    config = dict(model=MODEL, seeds=seeds, weights=weights.name if weights else None)
+    with Report("diversity", "How diverse the tokens are", command, config, 0, [PRINTED], out) as r:
+        if not real(r) or weights:
+            deit(r, compute(seeds=seeds, weights=weights, **choices), config)
+
+
+def deit(r: Report, frame, config: dict) -> None:
+    """The section on DeiT-S, untrained where no weights were named."""
     table = frame.set_index(["method", "keep_rate"]).score
     first = max(frame.keep_rate)
     shown = ", ".join(f"{NAMES.get(m, m)} {table[m, first]:.2f}" for m in dict.fromkeys(frame.method))
-    weights = config["weights"] or "untrained weights"
-    command = "python -m analysis.diversity --report"
-    with Report("diversity", "How diverse the tokens are", command, config, 0, [PRINTED], out) as r:
-        real(r)
-        r.prose(
-            "BAT argues that what a pruned model loses is the diversity of its tokens, and measures it as the distance "
-            "of the tokens from the best matrix of equal rows (Eq. 4), here as a share of their norm. The score is "
-            f"taken on DeiT-S with **{weights}**, over six crops of two photographs, behind the last reduction. With "
-            "untrained weights class attention is close to uniform, so the picture shows what the operations do to any "
-            "tokens, not what training makes of them; no accuracy of this project stands in it."
-        )
-        r.prose(
-            f"At keep rate {first:g} the scores are {shown}. Random pruning and plain pooling stand as controls: a "
-            "method is no better for a score that they reach too."
-        )
-        r.figure(
-            "figure4",
-            plot(frame),
-            "BAT's Figure 4: diversity score measured here, accuracies as the paper prints them. The methods' last "
-            "reduction is in layer 10 (ToMe: 12, mean pooling: 5, STViT: 6); ToMe, mean pooling and STViT leave about "
-            "as many tokens as three reductions at the keep rate do.",
-            alt="Diversity score against keep rate for each method, and the printed accuracies of three of them",
-        )
-        r.table("scores", frame, "Score of Eq. 4 by method and keep rate; sd over initialisations.")
+    r.prose(
+        f"On DeiT-S with **{config['weights'] or 'untrained weights'}**, over six crops of two photographs, behind the "
+        "last reduction. With untrained weights class attention is close to uniform, so the picture shows what the "
+        "operations do to any tokens, not what training makes of them; no accuracy of this project stands in it. At "
+        f"keep rate {first:g} the scores are {shown}."
+    )
+    r.figure(
+        "figure4",
+        plot(frame),
+        "BAT's Figure 4: diversity score measured here, accuracies as the paper prints them. The methods' last "
+        "reduction is in layer 10 (ToMe: 12, mean pooling: 5, STViT: 6); ToMe, mean pooling and STViT leave about "
+        "as many tokens as three reductions at the keep rate do.",
+        alt="Diversity score against keep rate for each method, and the printed accuracies of three of them",
+    )
+    r.table("scores", frame, "Score of Eq. 4 by method and keep rate; sd over initialisations.")
 
 
 @command("analysis.diversity")
@@ -236,11 +252,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=new_folder, help="folder for the report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
-    frame = compute(tuple(args.rates), tuple(args.methods), args.seeds, args.weights)
     if args.report:
-        config = dict(model=MODEL, seeds=args.seeds, weights=args.weights.name if args.weights else None)
-        report(frame, config, args.out)
-    elif not formats.emit(frame, args):
+        report(args.out, args.seeds, args.weights, rates=tuple(args.rates), methods=tuple(args.methods))
+        return 0
+    frame = compute(tuple(args.rates), tuple(args.methods), args.seeds, args.weights)
+    if not formats.emit(frame, args):
         print(formats.render(frame))
     return 0
 

@@ -1,7 +1,8 @@
-"""The Pareto figure and BAT's Figure 1, from the table."""
+"""The Pareto figure, all methods in one picture, and BAT's Figure 1, from the table."""
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from analysis import style
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 COLOURS = {**style.METHOD, "random": style.SKY, "meanpool": style.YELLOW, "kmeans": "#8c564b",
            "diversity alone": style.PURPLE}  # fmt: skip
+MORE = (style.BLUE, "#17becf", "#8c9d2a", "#3f3f8f", "#e377c2", "#5f3c1e")  # for others on a front
+SHADES = ("#c6dbef", "#9ecae1", "#4a98c9", "#1764ab", "#08306b")  # keep rates, the lowest first
 FIGURE_1 = {
     "topk": "importance alone (top-k)",
     "diversity alone": "diversity alone (clusters)",
@@ -28,22 +31,84 @@ def pareto(frame: pd.DataFrame, dense: bool) -> Figure:
     if dense:
         panels.append(("share", "iou", "saliency map", "multiply-adds, of the dense model's", ""))
     frame = frame.assign(time=1 / frame.times_as_fast)
+    colours = colours_of(frame)
     with style.house_style():
-        fig, axes = style.figure(style.PAGE, 3.1, 1, len(panels))
+        fig, axes = style.figure(style.PAGE, 3.3, 1, len(panels))
         for ax, (x, y, title, label, front) in zip(axes, panels, strict=True):
             for row, rows in frame.dropna(subset=[y]).groupby("row", sort=False):
-                rows = rows.sort_values(x)
-                colour = COLOURS.get(row, style.GREY)
-                errors = [rows[y] - rows[f"{y}_low"], rows[f"{y}_high"] - rows[y]]
-                ax.errorbar(rows[x], rows[y], errors, color=colour, lw=1, ms=3, marker=_marker(row), elinewidth=0.6,
-                            ls="--" if rows.untrained_parts.any() else "-", label=rows.method.iloc[0])  # fmt: skip
+                draw_line(ax, rows.sort_values(x), x, y, colours.get(row))
             best = frame[frame[front]].sort_values(x) if front else frame[:0]
-            ax.plot(best[x], best[y], color=style.INK, lw=0, marker="o", ms=7, mfc="none", mew=0.8, zorder=4)
+            ax.plot(best[x], best[y], color=style.INK, lw=0, marker="o", ms=6, mfc="none", mew=0.7, zorder=4)
             ax.set(xlabel=label, ylabel={"cosine": "centred cosine to dense", "iou": "IoU with dense"}[y])
             ax.set_title(title, fontsize=8)
-        handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=6.5)
+        handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+        fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=7, fontsize=6.5)
     return fig
+
+
+def colours_of(frame: pd.DataFrame) -> dict[str, str]:
+    """A colour for each method that the papers speak of or that is on a front; the others share one."""
+    best = frame[frame.front | frame.front_by_time]
+    others = [row for row in best.row.unique() if row not in COLOURS]
+    return {**COLOURS, **dict(zip(others, itertools.cycle(MORE)))}
+
+
+def draw_line(ax, rows: pd.DataFrame, x: str, y: str, colour: str | None) -> None:
+    """A method over its keep rates, with intervals where it has a colour of its own."""
+    kind = "--" if rows.untrained_parts.any() else "-"
+    if colour is None:
+        ax.plot(
+            rows[x], rows[y], color="#c9c9c9", lw=0.7, ms=2, marker="o", ls=kind, label="others", zorder=1
+        )
+        return
+    errors = [rows[y] - rows[f"{y}_low"], rows[f"{y}_high"] - rows[y]]
+    ax.errorbar(rows[x], rows[y], errors, color=colour, lw=1, ms=3, marker=_marker(rows.row.iloc[0]),
+                elinewidth=0.5, ls=kind, label=rows.method.iloc[0])  # fmt: skip
+
+
+def field(frame: pd.DataFrame, dense: bool) -> Figure:
+    """Every method a row: fidelity, what it costs and what it takes, a dot for each keep rate."""
+    panels = [("cosine", "centred cosine\nof the class feature"), ("share", "multiply-adds,\nof the dense model's"),
+              ("time", "measured time,\nof the dense model's")]  # fmt: skip
+    if dense:
+        panels.insert(1, ("iou", "IoU of the\nsaliency map"))
+    frame = frame[~(frame.keep_rate >= 1)].assign(time=1 / frame.times_as_fast)
+    order = ranking(frame)
+    places = {row: place for place, row in enumerate(reversed(order))}
+    rates = sorted(frame.keep_rate.dropna().unique())
+    shades = dict(zip(rates, SHADES[-len(rates) :], strict=False))
+    with style.house_style():
+        fig, axes = style.figure(style.PAGE, 0.19 * len(order) + 0.95, 1, len(panels), sharey=True)
+        for ax, (measure, title) in zip(axes, panels, strict=True):
+            for rate, part in [*frame.groupby("keep_rate"), (None, frame[frame.keep_rate.isna()])]:
+                colour = shades.get(rate, style.ORANGE)
+                name = "as it comes" if rate is None else f"keep rate {rate:g}"
+                draw_dots(ax, part.dropna(subset=[measure]), measure, places, colour, name)
+            ax.set_title(title, fontsize=7.5)
+            ax.axvline(1, color=style.INK, lw=0.6, ls=":")
+            ax.set_xlim(min(0, frame[measure].min()), 1.05 * max(1, frame[measure].max()))
+        axes[0].set_yticks(
+            list(places.values()), [frame[frame.row == row].method.iloc[0] for row in places], fontsize=7
+        )
+        handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+        fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=6.5)
+    return fig
+
+
+def draw_dots(ax, part: pd.DataFrame, measure: str, places: dict[str, int], colour: str, name: str) -> None:
+    if part.empty:
+        return
+    at = part.row.map(places)
+    if f"{measure}_low" in part:
+        ax.hlines(at, part[f"{measure}_low"], part[f"{measure}_high"], color=colour, lw=1, alpha=0.5)
+    ax.plot(part[measure], at, "o", color=colour, ms=4, mec="white", mew=0.4, label=name)
+
+
+def ranking(frame: pd.DataFrame) -> list[str]:
+    """Rows by their cosine beyond what the rows of like cost have: the best for its multiply-adds first."""
+    ordered = frame.sort_values("share")
+    usual = ordered.cosine.rolling(max(3, len(frame) // 8), center=True, min_periods=1).median()
+    return list((ordered.cosine - usual).groupby(ordered.row).mean().sort_values(ascending=False).index)
 
 
 def figure_1(frame: pd.DataFrame) -> Figure:

@@ -48,8 +48,15 @@ def one_study(r: Report, study: dict, number: int) -> pd.DataFrame:
         figures.pareto(frame, dense),
         "What is left of the dense model's output, against multiply-adds and against the time measured beside the "
         "dense model in the same run. Bars are 95 % intervals from bootstrap over photographs, rings mark the "
-        "front, dashed lines methods whose own parts nothing has trained.",
+        "front, dashed lines methods whose own parts nothing has trained; grey ones are named in the next figure.",
         alt="Points and lines of a dozen methods: similarity to the dense model against cost",
+    )
+    r.figure(
+        f"field{suffix}",
+        figures.field(frame, dense),
+        "The field in one picture, best first for what it costs: each method a row, each keep rate a dot, from light "
+        "(0.3) to dark; bars are 95 % intervals. The dense model is at 1 everywhere.",
+        alt="Dots of each method's similarity to the dense model, multiply-adds and time, a row a method",
     )
     r.table(f"table{suffix}", frame, "Every method at every keep rate.", digits=3)
     if len(judged):
@@ -88,8 +95,15 @@ def introduction(study: dict, frame: pd.DataFrame) -> str:
         "after the mean feature is subtracted, and by whether the dense feature nearest to it among all crops is its "
         "own; image tokens and the saliency map that a trained head reads from them are compared after the tokens "
         "were brought back to their places (a dropped one reads 0). Methods that merge r tokens in each layer, or "
-        "reduce once, are set to what top-k costs at the keep rate."
+        "reduce once, are set to what top-k costs at the keep rate. Times are medians of three batches of "
+        f"{study['cells'][0]['batch']}, the dense model and the reduced one in turn, on a machine that others used too "
+        f"(load {busy(study)})."
     )
+
+
+def busy(study: dict) -> str:
+    loads = [cell["load"] for cell in study["cells"] if "load" in cell]
+    return f"{min(loads):g} to {max(loads):g}" if loads else "not noted"
 
 
 def verdicts(judged: pd.DataFrame, study: dict) -> str:

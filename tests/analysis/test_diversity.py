@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import diversity
+from analysis.shared import real_table
 
 MICRO = dict(img_size=64, patch_size=8, embed_dim=48, depth=12, num_heads=3, num_classes=7)
 
@@ -76,13 +77,28 @@ def test_the_score_is_that_of_the_tokens_behind_the_last_reduction():
     assert not model.reductions[10]._forward_hooks
 
 
-def test_report_and_figure(frame, tmp_path):
-    diversity.report(frame, dict(model="micro", seeds=2, weights=None), tmp_path)
+def test_report_and_figure(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(real_table, "read", lambda: None)
+    monkeypatch.setattr(diversity, "compute", lambda **choices: frame)
+    diversity.report(tmp_path)
     record = json.loads((tmp_path / "record.json").read_text())
     assert "analysis/paper/bat_fig6.csv" in record["inputs"]
     assert any("untrained weights" in block.get("text", "") for block in record["blocks"])
     assert "as printed" in (tmp_path / "figure4.svg").read_text()
     assert pd.read_csv(tmp_path / "scores.csv").equals(frame)
+
+
+def test_with_a_real_table_no_untrained_weights_are_shown(tmp_path, monkeypatch):
+    rows = [dict(row=row, method=row, keep_rate=rate, tokens=9, share=rate)
+            for row in diversity.NEEDED for rate in (0.5, 0.7)]  # fmt: skip
+    made_up = pd.DataFrame(rows)
+    for name in ("diversity", "cosine"):
+        made_up = made_up.assign(**{name: 0.6, f"{name}_low": 0.5, f"{name}_high": 0.7})
+    monkeypatch.setattr(real_table, "read", lambda: made_up)
+    monkeypatch.setattr(real_table, "described", lambda: "weights")
+    monkeypatch.setattr(diversity, "compute", None)
+    diversity.report(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.csv")} == {"real_scores.csv"}
 
 
 def test_command_line(monkeypatch, capsys):

@@ -123,7 +123,7 @@ def made_up_table():
     rows = []
     for row, name in (("bat", "BAT"), ("evit", "EViT"), ("topk", "top-k"), ("random", "random")):
         for rate in (0.3, 0.5, 0.7, 1.0):
-            one = dict(row=row, method=name, keep_rate=rate, share=rate, times_as_fast=1 / rate)
+            one = dict(row=row, method=name, keep_rate=rate, tokens=9, share=rate, times_as_fast=1 / rate)
             for measure_ in ("cosine", "diversity"):
                 one |= {measure_: rate, f"{measure_}_low": rate - 0.1, f"{measure_}_high": rate + 0.1}
             rows.append(one)

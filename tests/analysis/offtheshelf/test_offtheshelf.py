@@ -10,7 +10,7 @@ import torch
 
 import stvit
 from analysis.crops import Crops
-from analysis.offtheshelf import cells, claims, measure, report, settings, tables
+from analysis.offtheshelf import cells, claims, figures, measure, report, settings, tables
 from analysis.offtheshelf.__main__ import main
 from analysis.offtheshelf.measure import Outputs, compare, correlation, overlap, salient
 from analysis.photographs import shipped
@@ -180,7 +180,8 @@ def made_up(better=0.9, worse=0.7):
     noise = np.random.default_rng(0).normal(0, 0.01, 12)
     rows = {"bat": better, "evit": worse, "topk": worse, "diversity alone": worse, "random": worse - 0.2}
     made = [
-        dict(row=row, method="bat", rate=rate, choices={"keep_rate": rate}, untrained_parts=row == "evit", tokens=9,
+        dict(row=row, method="bat", rate=rate, choices={"keep_rate": rate}, untrained_parts=row == "evit",
+             tokens=9, batch=20, load=1.5,
              multiply_adds=int(1e9 * (0.1 + rate)), time=dict(times_as_fast=1.1 / (0.1 + rate)),
              photographs={name: (value * rate**0.1 + noise).tolist() for name in tables.MEASURES})
         for row, value in rows.items() for rate in (0.5, 0.7)
@@ -234,8 +235,22 @@ def test_the_report_is_derived_from_cells_alone(tmp_path):
     assert len(frame) == 10
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert record["config"]["a" * 12]["weights"] == "w" and record["config"]["a" * 12]["photographs"]
-    assert {"pareto.png", "table.csv", "claims.csv", "bat_figure1.png"} <= {
+    assert {"pareto.png", "field.png", "table.csv", "claims.csv", "bat_figure1.png"} <= {
         p.name for p in (tmp_path / "out").iterdir()
+    }
+
+
+def test_the_best_for_its_cost_comes_first():
+    content = made_up()
+    content["cells"] += [{**cell, "row": "tome", "rate": None} for cell in content["cells"][:1]]
+    frame = tables.table(content)
+    assert figures.ranking(frame)[-1] == "random" and {*figures.ranking(frame)[:2]} == {"bat", "tome"}
+    fig = figures.field(frame, dense=True)
+    assert fig.axes[0].get_yticklabels()[0].get_text() == "random"
+    assert {text.get_text() for text in fig.legends[0].texts} == {
+        "keep rate 0.5",
+        "keep rate 0.7",
+        "as it comes",
     }
 
 
