@@ -22,7 +22,10 @@ PIPE_CLOSED = 128 + 13  # what a shell reports for a program that SIGPIPE ended
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
+    """Keeps the lines of a description, and says what is wrong in one line, without the usage."""
+
+    def __init__(self, **options):
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_REQUEST, f"{self.prog}: {message}\n")

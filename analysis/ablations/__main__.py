@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from analysis.ablations.cells import plan
     from analysis.ablations.cells import run as run_cells
 
-    run_cells(plan(chosen(args), seeds(args)), args.jobs, args.backend, args.minutes)
+    run_cells(plan(chosen(args), seeds(args)), **loop.arguments_of(args))
     return 0
 
 
@@ -75,7 +75,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m analysis.ablations",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--check", action="store_true", help="derived tables must equal those of results/ablations"

@@ -66,39 +66,22 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     return trained.run(cell, folder, scratch / cell.address, CACHE, load_checkpoint, measure)
 
 
-def run(
-    cells: list[Cell],
-    jobs: int = 1,
-    backend: str = "loky",
-    minutes: float = 0.0,
-    folder: Path = CELLS,
-    scratch: Path = SCRATCH,
-) -> int:
-    """Train what has no record yet (``analysis.shared.cells.run_missing``)."""
-    return trained.run_missing(cells, run_cell, trained.described, folder, scratch, jobs, backend, minutes)
+def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
+    """Train what has no record yet; ``how``: jobs, backend and minutes of ``analysis.shared.cells.run_missing``."""
+    return trained.run_missing(cells, run_cell, trained.described, folder, scratch, **how)
 
 
 def test(model, images: int = TEST_IMAGES) -> dict:
     """Counts of right answers on the test split: of all, of its first images, by the marked object's size."""
-    import torch
-
     from analysis.ablations.purity import scenes_for, small_radius
-    from stvit.data.drawn import drawn_batches
     from stvit.data.store import Scenes
-    from stvit.evaluate import half_width
 
     scenes = Scenes(scenes_for(model), "test", images, str(CACHE))
-    with torch.inference_mode():
-        told = torch.cat([model(x).argmax(1) for x, _ in drawn_batches(scenes)])
-    right, small = told == scenes.labels, scenes.radii < small_radius(scenes.config)
-    top1 = 100 * int(right.sum()) / images
+    right = trained.predictions(model, scenes) == scenes.labels
+    small = scenes.radii < small_radius(scenes.config)
     return {
-        "images": images,
-        "right": int(right.sum()),
-        "top1": round(top1, 4),
-        "half_width": round(half_width(top1, images), 4),
+        **trained.tally(right, "images", CHECK_IMAGES),
         "small": {"images": int(small.sum()), "right": int(right[small].sum())},
-        "first": {"images": CHECK_IMAGES, "right": int(right[:CHECK_IMAGES].sum())},
     }
 
 

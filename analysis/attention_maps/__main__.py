@@ -12,20 +12,18 @@ import argparse
 from pathlib import Path
 
 from analysis import formats, style
-from analysis.commands import Parser, at_least, command, new_folder
-from analysis.images import SAMPLES, photo
+from analysis.commands import Parser, at_least, command
+from analysis.images import photo
 from analysis.results import output
+from analysis.shared.models import add_arguments, open_model, subject_of
 
 CHECKPOINT = "micro_stvit_16"
 
 
 def pictures(args: argparse.Namespace) -> list[Path]:
     from analysis.attention_maps.draw import draw
-    from analysis.shared.models import open_model
 
-    subject = open_model(args.checkpoint)
-    if args.size:
-        subject = subject.resized(tuple(args.size))
+    subject = subject_of(args)
     drawn = draw(subject, photo(args.image, subject.size), args.head)
     return [path for name, fig in drawn.items() for path in style.save(fig, args.out / name)]
 
@@ -35,21 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m analysis.attention_maps",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--image", help=f"a file, or one of {', '.join(SAMPLES)} (scene:7 is scene 7)")
-    parser.add_argument(
-        "--checkpoint", default=CHECKPOINT, help=f"shipped name, path or timm model ({CHECKPOINT})"
-    )
+    add_arguments(parser, "attention_maps", CHECKPOINT)
     parser.add_argument("--head", type=at_least(1), help="one head, counted from 1 (default: the mean)")
-    parser.add_argument(
-        "--size", type=at_least(1), nargs=2, metavar=("H", "W"), help="image size (the model's)"
-    )
-    parser.add_argument(
-        "--images", type=at_least(1), default=256, help="scenes that numbers are taken over (256)"
-    )
-    parser.add_argument("--report", action="store_true", help="write results/attention_maps with its record")
-    parser.add_argument("--out", type=new_folder, help="folder for pictures or report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
     if args.image and not args.report:
@@ -65,7 +51,6 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 0
     from analysis.attention_maps import semantic
-    from analysis.shared.models import open_model
 
     frame = semantic(open_model(args.checkpoint), args.images)
     if not formats.emit(frame, args):

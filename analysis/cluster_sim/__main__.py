@@ -30,7 +30,6 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="python -m analysis.cluster_sim",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = p.add_argument_group("what to run")
     what.add_argument("--experiment", metavar="NAME", help=f"one of {', '.join(NAMES)}")

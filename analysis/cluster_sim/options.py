@@ -7,10 +7,11 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from analysis.cluster_sim.geometry import Problem, problem
+from analysis.cluster_sim.geometry import Problem, problem, sigma_for
 
 LEVELS = ("quick", "default", "full")
 FORMAT = 1  # raise it when the meaning of a stored cell changes
@@ -70,6 +71,35 @@ class Cell:
     @property
     def stream(self) -> int:
         return int(self.key[:15], 16)
+
+
+def variance_cells(
+    options: Options,
+    sizes: Iterable[int],
+    ratios: Iterable[float],
+    K: int,
+    d: int,
+    theta: float,
+    work: float,
+    trials: tuple[int, int],
+) -> list[Cell]:
+    """A cell for each n in ``sizes`` and v = ratio · ln n: σ is set so that the logits have that variance.
+
+    work: tokens to draw in a cell, which gives its trials within the limits ``trials``
+    """
+    return [
+        Cell(
+            K=K,
+            d=d,
+            n=n,
+            theta=theta,
+            sigma=sigma_for(ratio * math.log(n), K, d, theta),
+            trials=options.trials or int(min(max(work / (n * K), trials[0]), trials[1])),
+            seed=options.seed,
+        )
+        for n in sizes
+        for ratio in ratios
+    ]
 
 
 class Store:

@@ -32,8 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     for section in SECTIONS:
         if section.task in args.task:
-            cells = section.plan(seeds=tuple(range(args.seeds)))
-            run_cells(cells, args.minutes, jobs=args.jobs, backend=args.backend)
+            run_cells(section.plan(seeds=tuple(range(args.seeds))), **loop.arguments_of(args))
     return 0
 
 
@@ -70,7 +69,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m analysis.dense",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--report", action="store_true", help="write results/dense with its record")
     parser.add_argument("--out", type=new_folder, help="folder for the report")

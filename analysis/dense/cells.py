@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from analysis.commands import Parser, at_least
 from analysis.results import HOME, RESULTS
 from analysis.shared import cells as trained
+from analysis.shared import loop
 from analysis.shared.cells import TrainedCell
 
 CELLS = RESULTS / "dense" / "cells"
@@ -117,16 +119,9 @@ def multiply_adds(row: Row) -> int:
     return int(count(model, (1, 3, SIDE, SIDE)).total)
 
 
-def run(
-    cells: list[Cell],
-    minutes: float = 0.0,
-    folder: Path = CELLS,
-    scratch: Path = SCRATCH,
-    jobs: int = 1,
-    backend: str = "loky",
-) -> int:
-    """Train what has no record yet (``analysis.shared.cells.run_missing``)."""
-    return trained.run_missing(cells, run_cell, described, folder, scratch, jobs, backend, minutes)
+def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
+    """Train what has no record yet; ``how``: jobs, backend and minutes of ``analysis.shared.cells.run_missing``."""
+    return trained.run_missing(cells, run_cell, described, folder, scratch, **how)
 
 
 def described(cell: Cell, record: dict) -> str:
@@ -135,3 +130,15 @@ def described(cell: Cell, record: dict) -> str:
         f"{cell.study.task} {cell.row.name}, seed {cell.seed}: "
         f"{cell.study.headline} {score:.2f} ({seconds:.0f} s of CPU to train)"
     )
+
+
+def study_command(
+    name: str, about: str, plan: Callable[[tuple[int, ...]], list[Cell]], argv: list[str] | None
+) -> int:
+    """``python -m NAME``: train one study's cells that have no record yet."""
+    parser = Parser(prog=f"python -m {name}", description=about)
+    parser.add_argument("--seeds", type=at_least(1), default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
+    loop.add_arguments(parser)
+    args = parser.parse_args(argv)
+    run(plan(tuple(range(args.seeds))), **loop.arguments_of(args))
+    return 0

@@ -7,10 +7,8 @@ by differences within a seed.
 
 from __future__ import annotations
 
-import argparse
-
-from analysis.commands import Parser, at_least, command
-from analysis.dense.cells import CACHE, SEEDS, SIDE, Cell, Study, run
+from analysis.commands import command
+from analysis.dense.cells import CACHE, SEEDS, SIDE, Cell, Study, study_command
 from analysis.dense.cells import plan as plan_study
 
 TRAINING = dict(
@@ -58,16 +56,7 @@ def plan(seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
 
 @command("analysis.dense.detection")
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(
-        prog="python -m analysis.dense.detection",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seeds", type=at_least(1), default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
-    parser.add_argument("--minutes", type=float, default=0, help="begin no training after so many (0: all)")
-    args = parser.parse_args(argv)
-    run(plan(tuple(range(args.seeds))), args.minutes)
-    return 0
+    return study_command("analysis.dense.detection", __doc__, plan, argv)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ compared by differences within a seed.
 
 from __future__ import annotations
 
-import argparse
-
-from analysis.commands import Parser, at_least, command
-from analysis.dense.cells import CACHE, SEEDS, SIDE, Study, plan, run
+from analysis.commands import command
+from analysis.dense.cells import CACHE, SIDE, Study, plan, study_command
 
 TRAINING = dict(
     task="segment", data="scenes", image_size=SIDE, train_images=3072, eval_images=64, epochs=2, batch_size=16,
@@ -71,16 +69,7 @@ STUDY = Study("segment", "miou", TRAINING, HEADS, test, test_images=2048)
 
 @command("analysis.dense.segmentation")
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(
-        prog="python -m analysis.dense.segmentation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seeds", type=at_least(1), default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
-    parser.add_argument("--minutes", type=float, default=0, help="begin no training after so many (0: all)")
-    args = parser.parse_args(argv)
-    run(plan(STUDY, tuple(range(args.seeds))), args.minutes)
-    return 0
+    return study_command("analysis.dense.segmentation", __doc__, lambda seeds: plan(STUDY, seeds), argv)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m analysis.offtheshelf",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", default="dinov2_small", help="a name that stvit.pretrained knows")
     parser.add_argument(

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     cells = plan(chosen(args), seeds(args))
     if args.rows:
         cells = named(cells, args.rows)
-    run_cells(cells, args.jobs, args.backend, args.minutes)
+    run_cells(cells, **loop.arguments_of(args))
     return 0
 
 
@@ -77,7 +77,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m analysis.real_labels",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--report", action="store_true", help="write results/real_labels with its record")
     parser.add_argument("--out", type=new_folder, help="folder for the report")

@@ -69,16 +69,9 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     return trained.run(cell, folder, scratch / cell.address, scratch, load_checkpoint, measure)
 
 
-def run(
-    cells: list[Cell],
-    jobs: int = 1,
-    backend: str = "loky",
-    minutes: float = 0.0,
-    folder: Path = CELLS,
-    scratch: Path = SCRATCH,
-) -> int:
-    """Train what has no record yet (``analysis.shared.cells.run_missing``)."""
-    return trained.run_missing(cells, run_cell, trained.described, folder, scratch, jobs, backend, minutes)
+def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
+    """Train what has no record yet; ``how``: jobs, backend and minutes of ``analysis.shared.cells.run_missing``."""
+    return trained.run_missing(cells, run_cell, trained.described, folder, scratch, **how)
 
 
 def trained_on(config) -> int:

@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.formats import dump
 from analysis.results import environment
 from analysis.shared.loop import finish
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from stvit.training.config import TrainConfig
 
@@ -91,6 +91,31 @@ def run(
     dump(record, scratch_file)
     os.replace(scratch_file, folder / f"{cell.address}.json")
     return record
+
+
+def predictions(model: nn.Module, data: Any) -> Tensor:
+    """The classes that ``model`` predicts for drawn images or clips: (N,)."""
+    import torch
+
+    from stvit.data.drawn import drawn_batches
+
+    with torch.inference_mode():
+        return torch.cat([model(x).argmax(1) for x, _ in drawn_batches(data)])
+
+
+def tally(right: Tensor, unit: str, first: int) -> dict:
+    """Counts and top-1 of the right answers (N,), and how many of the ``first`` ones; ``unit``: images, clips."""
+    from stvit.evaluate import half_width
+
+    count, correct = len(right), int(right.sum())
+    top1 = 100 * correct / count
+    return {
+        unit: count,
+        "right": correct,
+        "top1": round(top1, 4),
+        "half_width": round(half_width(top1, count), 4),
+        "first": {unit: min(first, count), "right": int(right[:first].sum())},
+    }
 
 
 def run_missing(

@@ -96,3 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", default="loky", metavar="NAME", help=f"joblib's: {', '.join(BACKENDS)} (loky)"
     )
     parser.add_argument("--minutes", type=float, default=0, help="begin no cell after so many (0: all)")
+
+
+def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of ``add_arguments`` as keywords of ``cells.run_missing``."""
+    return {"jobs": args.jobs, "backend": args.backend, "minutes": args.minutes}

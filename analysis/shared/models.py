@@ -9,12 +9,15 @@ subject.label                             # says so where weights are untrained
 
 from __future__ import annotations
 
+import argparse
 import copy
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.commands import at_least, new_folder
+from analysis.images import SAMPLES
 from analysis.results import RESULTS
 
 if TYPE_CHECKING:
@@ -143,6 +146,26 @@ def _load(folder: Path, name: str) -> Subject:
 
     weights = folder / "model.safetensors" if folder.is_dir() else folder
     return Subject(name, stvit.load_checkpoint(folder).eval(), trained=True, weights=weights)
+
+
+def add_arguments(parser: argparse.ArgumentParser, report: str, checkpoint: str) -> None:
+    """The options of commands that draw one image through one model, or write ``report`` over many scenes."""
+    parser.add_argument("--image", help=f"a file, or one of {', '.join(SAMPLES)} (scene:7 is scene 7)")
+    parser.add_argument(
+        "--checkpoint", default=checkpoint, help=f"shipped name, path or timm model ({checkpoint})"
+    )
+    parser.add_argument(
+        "--size", type=at_least(1), nargs=2, metavar=("H", "W"), help="image size (the model's)"
+    )
+    parser.add_argument("--images", type=at_least(1), default=256, help="scenes to measure on (256)")
+    parser.add_argument("--report", action="store_true", help=f"write results/{report} with its record")
+    parser.add_argument("--out", type=new_folder, help="folder for pictures or report")
+
+
+def subject_of(args: argparse.Namespace) -> Subject:
+    """The model that ``--checkpoint`` and ``--size`` ask for."""
+    subject = open_model(args.checkpoint)
+    return subject.resized(tuple(args.size)) if args.size else subject
 
 
 def weights_of(*subjects: Subject) -> list[Path]:

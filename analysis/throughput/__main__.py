@@ -51,7 +51,6 @@ def parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EXAMPLES + suites,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = options.add_argument_group("what to measure")
     what.add_argument("--models", help="name[:option=value …], by commas; the base first (Swin-S, STViT)")

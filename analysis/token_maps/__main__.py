@@ -12,9 +12,12 @@ import argparse
 from pathlib import Path
 
 from analysis import formats, style
-from analysis.commands import Parser, at_least, command, new_folder
-from analysis.images import SAMPLES, photo
+from analysis.commands import Parser, command
+from analysis.images import photo
 from analysis.results import output
+from analysis.shared.models import Subject, add_arguments, subject_of
+
+CHECKPOINT = "micro_stvit_16"
 
 
 def draw(subject, picture, label: str | None = None):
@@ -35,11 +38,8 @@ def draw(subject, picture, label: str | None = None):
 
 def picture(args: argparse.Namespace) -> list[Path]:
     import stvit
-    from analysis.shared.models import Subject, open_model
 
-    subject = open_model(args.checkpoint)
-    if args.size:
-        subject = subject.resized(tuple(args.size))
+    subject = subject_of(args)
     if args.method:
         model = stvit.sparsify(subject.model, method=args.method).eval()
         subject = Subject(f"{subject.name} with {args.method}", model, subject.trained, subject.weights)
@@ -54,21 +54,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m analysis.token_maps",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--image", help=f"a file, or one of {', '.join(SAMPLES)} (scene:7 is scene 7)")
-    parser.add_argument("--checkpoint", default="micro_stvit_16", help="shipped name, path or timm model")
+    add_arguments(parser, "token_maps", CHECKPOINT)
     parser.add_argument(
         "--method", choices=("stvit", *METHODS), help="sparsify the checkpoint with this first"
     )
-    parser.add_argument(
-        "--size", type=at_least(1), nargs=2, metavar=("H", "W"), help="image size (the model's)"
-    )
-    parser.add_argument(
-        "--images", type=at_least(1), default=256, help="scenes that numbers are taken over (256)"
-    )
-    parser.add_argument("--report", action="store_true", help="write results/token_maps with its record")
-    parser.add_argument("--out", type=new_folder, help="folder for pictures or report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)
     if args.image and not args.report:

@@ -19,7 +19,7 @@ from analysis.video import cells, tables
 
 
 def run(args: argparse.Namespace) -> int:
-    cells.run(cells.plan(tuple(range(args.seeds)), args.models), args.jobs, args.backend, args.minutes)
+    cells.run(cells.plan(tuple(range(args.seeds)), args.models), **loop.arguments_of(args))
     return 0
 
 
@@ -39,7 +39,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m analysis.video",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--report", action="store_true", help="write results/video with its record")
     parser.add_argument("--out", type=new_folder, help="folder for the report")

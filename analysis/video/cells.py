@@ -76,16 +76,9 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH, shelf: P
     return record
 
 
-def run(
-    cells: list[Cell],
-    jobs: int = 1,
-    backend: str = "loky",
-    minutes: float = 0.0,
-    folder: Path = CELLS,
-    scratch: Path = SCRATCH,
-) -> int:
-    """Train what has no record yet (``analysis.shared.cells.run_missing``)."""
-    return trained.run_missing(cells, run_cell, described, folder, scratch, jobs, backend, minutes)
+def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
+    """Train what has no record yet; ``how``: jobs, backend and minutes of ``analysis.shared.cells.run_missing``."""
+    return trained.run_missing(cells, run_cell, described, folder, scratch, **how)
 
 
 def described(cell: Cell, record: dict) -> str:
@@ -97,28 +90,19 @@ def described(cell: Cell, record: dict) -> str:
 
 
 def test(model, clips: int = TEST_CLIPS) -> dict:
-    """Right answers on the first test clips, and how often each motion is told as each."""
+    """Right answers on the first test clips, and how often each motion is predicted as each."""
     import torch
 
     from stvit.data.clips import Clips, moving
-    from stvit.data.drawn import drawn_batches
     from stvit.data.scenes import MOTIONS
-    from stvit.evaluate import half_width
 
     size, frames = TRAINING["image_size"], TRAINING["clip_length"]
     held = Clips(moving(size), frames, "test", clips, str(CACHE))
-    with torch.inference_mode():
-        told = torch.cat([model(x).argmax(1) for x, _ in drawn_batches(held)])
-    right = told == held.labels
+    predicted = trained.predictions(model, held)
     confusion = torch.zeros(len(MOTIONS), len(MOTIONS), dtype=torch.long)
-    confusion.index_put_((held.labels, told), torch.ones_like(told), accumulate=True)
-    top1 = 100 * int(right.sum()) / clips
+    confusion.index_put_((held.labels, predicted), torch.ones_like(predicted), accumulate=True)
     return {
-        "clips": clips,
-        "right": int(right.sum()),
-        "top1": round(top1, 4),
-        "half_width": round(half_width(top1, clips), 4),
-        "first": {"clips": min(CHECK_CLIPS, clips), "right": int(right[:CHECK_CLIPS].sum())},
+        **trained.tally(predicted == held.labels, "clips", CHECK_CLIPS),
         "confusion": confusion.tolist(),
     }
 

@@ -35,13 +35,13 @@ def plan(options: Options) -> list[dict]:
 
 def compute(options: Options) -> pd.DataFrame:
     from analysis.cluster_sim.cost import in_own_process
-    from analysis.cluster_sim.runner import bar
+    from analysis.shared.loop import progress
 
     runs, rows = plan(options), []
-    with bar(len(runs), 0, options.progress) as progress:
+    with progress(len(runs), 0, options.progress) as shown:
         for run in runs:
             rows.append(in_own_process(**run, seed=options.seed, device=options.device))
-            progress.update()
+            shown.update()
     return pd.DataFrame(rows).assign(
         verdict=lambda f: ["under 1 GB" if peak < LIMIT_MB else "over 1 GB" for peak in f.peak_mb]
     )

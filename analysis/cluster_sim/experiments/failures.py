@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from analysis.cluster_sim.bounds import A_STAR, jump_exponent
-from analysis.cluster_sim.geometry import sigma_for
 from analysis.cluster_sim.measure import interval, measure
-from analysis.cluster_sim.options import Cell, Options
+from analysis.cluster_sim.options import Options, variance_cells
 from analysis.cluster_sim.runner import run_cells
 
 TITLE = "The promised probability, and the one heavy token that breaks it"
@@ -27,19 +25,7 @@ RATIOS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 def compute(options: Options) -> pd.DataFrame:
     sizes = options.pick((64, 256), (64, 256, 1024, 4096), (64, 256, 1024, 4096, 16384, 65536))
     work = options.pick(2e6, 3e7, 2e10)
-    cells = [
-        Cell(
-            K=K,
-            d=D,
-            n=n,
-            theta=THETA,
-            sigma=sigma_for(a * math.log(n), K, D, THETA),
-            trials=options.trials or int(np.clip(work / (n * K), 200, 40_000)),
-            seed=options.seed,
-        )
-        for n in sizes
-        for a in RATIOS
-    ]
+    cells = variance_cells(options, sizes, RATIOS, K, D, THETA, work, (200, 40_000))
     frame = pd.DataFrame(run_cells(measure, cells, options))
     for name in ("error", "printed", "corrected", "certified"):
         ends = [interval(int(b), int(t)) for b, t in zip(frame[f"{name}_broken"], frame.trials, strict=True)]

@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.cluster_sim.geometry import sigma_for
 from analysis.cluster_sim.measure import interval, measure
-from analysis.cluster_sim.options import Cell, Options
+from analysis.cluster_sim.options import Options, variance_cells
 from analysis.cluster_sim.runner import run_cells
 
 TITLE = "A map of regimes"
@@ -28,19 +27,7 @@ BOUNDS = ("printed", "typical", "corrected")
 def compute(options: Options) -> pd.DataFrame:
     sizes = options.pick((64, 1024), (16, 64, 256, 1024, 4096, 16384), [4**k for k in range(2, 10)])
     work = options.pick(1e6, 1e7, 1e9)
-    cells = [
-        Cell(
-            K=K,
-            d=D,
-            n=n,
-            theta=THETA,
-            sigma=sigma_for(a * math.log(n), K, D, THETA),
-            trials=options.trials or int(np.clip(work / (n * K), 60, 2000)),
-            seed=options.seed,
-        )
-        for n in sizes
-        for a in RATIOS
-    ]
+    cells = variance_cells(options, sizes, RATIOS, K, D, THETA, work, (60, 2000))
     frame = pd.DataFrame(run_cells(measure, cells, options))
     for name in BOUNDS:
         frame[f"{name}_word"] = [word(row, name) for row in frame.to_dict("records")]
