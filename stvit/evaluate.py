@@ -1,8 +1,13 @@
-"""``python -m stvit.evaluate``: top-1, top-5, confusion and calibration of a checkpoint.
+"""``python -m stvit.evaluate``: top-1, top-5, confusion and calibration of a checkpoint, or what its features know.
 
 python -m stvit.evaluate results/checkpoints/micro_deit
 python -m stvit.evaluate runs/mine/model --data path/to/images --image-size 224
 python -m stvit.evaluate runs/video/model --data kinetics:path/to/videos --views 4x3
+python -m stvit.evaluate runs/mine/model --probe linear --data fashion_mnist
+python -m stvit.evaluate --model dinov2_small --image-size 98 --probe knn --data fashion_mnist --train-images 4000
+
+--probe freezes the model: logistic regression on its features, or the vote of the nearest training images, is fitted
+on the training images of --data and tested on the others. Any model of timm can be probed, trained on any classes.
 """
 
 from __future__ import annotations
@@ -21,7 +26,9 @@ from stvit.checkpoints.saving import plain
 from stvit.command import check_numbers, open_device, run_command
 from stvit.data.folders import check_same_classes
 from stvit.data.opened import described, kind_of, open_held_out
+from stvit.pretrained import pretrained
 from stvit.training.config import TrainConfig
+from stvit.training.probe import PROBES, probe_data
 from stvit.training.scores import Scores, evaluate, half_width, predict
 
 __all__ = ["Scores", "evaluate", "half_width", "predict"]
@@ -33,7 +40,31 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", help="folder that stvit.save_checkpoint wrote, or a .safetensors file")
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        default="",
+        help="folder that stvit.save_checkpoint wrote, or a .safetensors file",
+    )
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="NAME",
+        help="probe this instead: a pretrained model (see stvit.pretrained)",
+    )
+    parser.add_argument(
+        "--probe", choices=PROBES, help="fit this on frozen features instead of asking the classifier"
+    )
+    parser.add_argument("--neighbours", type=int, default=20, help="that vote in --probe knn (20)")
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        help="C of --probe linear, the inverse weight of its penalty (1)",
+    )
+    parser.add_argument(
+        "--train-images", type=int, default=0, help="to fit a probe on (0: all; scenes: 32768)"
+    )
     parser.add_argument(
         "--data",
         default="",
@@ -62,7 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 LOWEST = {
-    "images": 0, "image_size": 0, "clip_length": 0, "frame_interval": 1, "batch_size": 1, "workers": 0, "data_seed": 0
+    "neighbours": 1, "train_images": 0, "images": 0, "image_size": 0, "clip_length": 0, "frame_interval": 1,
+    "batch_size": 1, "workers": 0, "data_seed": 0,
 }  # fmt: skip
 
 
@@ -75,6 +107,12 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate as the command line says, and print the scores."""
     check_numbers(args, LOWEST)
     device = open_device(args.device)
+    if args.probe:
+        return run_probe(args, device)
+    if args.model or not args.checkpoint:
+        raise ValueError(
+            "name the folder of a trained model; --model NAME goes with --probe linear or --probe knn"
+        )
     model = open_classifier(args.checkpoint).to(device)
     config = data_config(args, model)
     names, batches = open_held_out(config, args.split)
@@ -85,6 +123,29 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(plain(asdict(scores) | ({"skipped": skipped} if skipped else {}))))
     else:
         print(describe(scores, names, skipped))
+
+
+def run_probe(args: argparse.Namespace, device: torch.device) -> None:
+    """Fit a probe on the features of a frozen model, and print what it scores."""
+    model = open_frozen(args).to(device)
+    config = data_config(args, model)
+    given = {"neighbours": args.neighbours} if args.probe == "knn" else {"strength": args.strength}
+    found = probe_data(model, config, args.probe, device, args.split, **given)
+    if args.json:
+        print(json.dumps(found._asdict()))
+        return
+    print(f"probe              {found.probe}, on {found.train_images:,} training images of {config.data}")
+    print(f"images             {found.images:,}")
+    print(f"top-1              {found.top1:.2f} ± {found.top1_half:.2f} %")
+
+
+def open_frozen(args: argparse.Namespace) -> nn.Module:
+    """The checkpoint's model, or the pretrained one that --model names, at the size of --image-size."""
+    if bool(args.model) == bool(args.checkpoint):
+        raise ValueError("name one model to probe: the folder of a checkpoint, or --model NAME")
+    if args.checkpoint:
+        return load_checkpoint(args.checkpoint)
+    return pretrained(args.model, **({"img_size": args.image_size} if args.image_size else {}))
 
 
 def open_classifier(path: str) -> nn.Module:
@@ -105,7 +166,8 @@ def data_config(args: argparse.Namespace, model: nn.Module) -> TrainConfig:
     _, *frames, _, size = model.pretrained_cfg["input_size"]
     config = TrainConfig(
         model=model.pretrained_cfg["architecture"], data=args.data or ("clips" if frames else "scenes"),
-        image_size=args.image_size or size, eval_images=args.images, data_seed=args.data_seed,
+        image_size=args.image_size or size, eval_images=args.images, train_images=args.train_images,
+        data_seed=args.data_seed,
         clip_length=args.clip_length or (frames or [1])[0], frame_interval=args.frame_interval, views=args.views,
         batch_size=args.batch_size, workers=args.workers, cache=args.cache,
         model_args={"num_classes": model.num_classes},

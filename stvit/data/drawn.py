@@ -52,7 +52,8 @@ def scene_source(config, place: str, share: Share) -> DrawnSource:
 
 def held_out_scenes(config, place: str, split: str) -> tuple[tuple[str, ...], Iterator[Batch]]:
     """Names of the classes, and batches of the scenes of a split."""
-    scenes = open_scenes(config, split, config.eval_images or TEST)
+    count = config.train_images or TRAIN if split == "train" else config.eval_images or TEST
+    scenes = open_scenes(config, split, count)
     return CLASSES, drawn_batches(scenes, batch_size=config.batch_size)
 
 

@@ -69,13 +69,15 @@ def photograph_source(open_split: OpenSplit, config, place: str, share: Share) -
 
 
 def held_out_photographs(open_split: OpenSplit, config, place: str, split: str) -> Named:
-    """Class names and evaluation batches; photographs have one held-out split, whatever it is called."""
-    return evaluation_batches(open_split, config, place, Share())
+    """Class names, and batches as in evaluation: of the training images, or of the one held-out split."""
+    return evaluation_batches(open_split, config, place, Share(), training=split == "train")
 
 
-def evaluation_batches(open_split: OpenSplit, config, place: str, share: Share) -> Named:
-    """Class names, and this process's share of the evaluation images, each once."""
-    held_out, per_process = open_split(config, place, training=False), share.of(config.batch_size)
+def evaluation_batches(
+    open_split: OpenSplit, config, place: str, share: Share, training: bool = False
+) -> Named:
+    """Class names, and this process's share of the evaluation (or training) images, each once and as it is."""
+    held_out, per_process = open_split(config, place, training=training), share.of(config.batch_size)
     evaluation = create_loader(
         held_out, batch_size=per_process, is_training=False, crop_pct=CROP, **loading(config)
     )

@@ -145,8 +145,8 @@ def small_set_source(name: str, config, place: str, share: Share) -> HeldSource:
 
 
 def held_out_small_set(name: str, config, place: str, split: str) -> tuple[tuple[str, ...], Iterator[Batch]]:
-    """Class names and evaluation batches; these sets have one held-out split."""
-    held = open_held(name, config, place, training=False)
+    """Class names, and batches as in evaluation: of the training images, or of the one held-out split."""
+    held = open_held(name, config, place, training=split == "train")
     return held.class_names, held_batches(held, config.image_size, Share(), config.batch_size)
 
 

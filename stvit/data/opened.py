@@ -133,7 +133,7 @@ def open_source(config, share: Share | None = None):
 
 
 def open_held_out(config, split: str = "test") -> tuple[tuple[str, ...], Iterable[Batch]]:
-    """Class names, and batches to evaluate a classifier on."""
+    """Class names, and batches to evaluate a classifier on; of split "train" the training images, unaugmented."""
     kind = kind_of(config.data)
     return kind.held_out(config, kind.place(config.data), split)
 
