@@ -15,7 +15,7 @@ import argparse
 from analysis import formats
 from analysis.ablations.design import SEEDS, TABLES
 from analysis.commands import Parser, at_least, command, new_folder
-from analysis.shared import loop
+from analysis.shared import loop, tables
 
 
 def list_grid(args: argparse.Namespace) -> int:
@@ -58,12 +58,7 @@ def ship(args: argparse.Namespace) -> int:
 
 
 def chosen(args: argparse.Namespace):
-    names = args.table or [table.name for table in TABLES]
-    table = {table.name: table for table in TABLES}
-    unknown = [name for name in names if name not in table]
-    if unknown:
-        raise ValueError(f"unknown table {unknown[0]!r}; choose from {', '.join(table)}")
-    return [table[name] for name in names]
+    return tables.chosen(TABLES, args.table)
 
 
 def seeds(args: argparse.Namespace) -> tuple[int, ...]:

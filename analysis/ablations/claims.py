@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.ablations.cells import CELLS
 from analysis.ablations.design import SEEDS, TABLES
 from analysis.ablations.tables import accuracies_of
-from analysis.shared.rows import Claim, above, every_step_adds
+from analysis.shared.rows import INITIALIZATION_CLAIMS, KEEP_RATE_CLAIMS, Claim, above, every_step_adds
 from analysis.shared.statistics import paired, pooled_half_width
 from analysis.shared.verdicts import combine, described, judge
 
@@ -35,17 +35,7 @@ CLAIMS = (
         "Accuracy grows with the number of semantic tokens",
         above("9 tokens", "4 tokens") + above("16 tokens", "9 tokens") + above("36 tokens", "16 tokens"),
     ),
-    Claim(
-        "stvit_table7",
-        "Spatial and global initialization together beat either alone",
-        above("spatial and global", "spatial", "global"),
-    ),
-    Claim("stvit_table7", "Spatial initialization alone beats global alone", above("spatial", "global")),
-    Claim(
-        "stvit_table7",
-        "Centers on the keys too (learned positions) are no better",
-        (("spatial, learned positions", "not above", "spatial and global"),),
-    ),
+    *INITIALIZATION_CLAIMS,
     Claim(
         "stvit_table15",
         "Intra and inter-window pooling beats adaptive pooling",
@@ -103,16 +93,7 @@ CLAIMS = (
         "Density peaks merge better than pooling and sub-sampling",
         above("density_peaks", "average", "max", "spatial", "convolution", "mlp"),
     ),
-    Claim(
-        "bat_keep_rates",
-        "BAT at keep rate 0.7 stays within half a point of the dense model",
-        (("keep rate 0.7", "not below", "dense, class token"),),
-    ),
-    Claim(
-        "bat_keep_rates",
-        "The fewer tokens BAT keeps, the lower its accuracy",
-        above("keep rate 0.7", "keep rate 0.5") + above("keep rate 0.5", "keep rate 0.3"),
-    ),
+    *KEEP_RATE_CLAIMS,
 )
 
 

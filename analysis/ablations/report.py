@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ from analysis.ablations.claims import verdicts
 from analysis.ablations.design import NOT_IN_GRID, SEEDS, TABLES, TEST_IMAGES, TRAINING
 from analysis.results import RESULTS, Report, digest
 from analysis.shared import twins
+from analysis.shared.tables import PROGRESS, captioned
 
 COLUMNS_EXPLAINED = (
     "top1 and sd: mean and spread over seeds (%); difference: paired by seed to the first row, with half the width "
@@ -31,13 +33,7 @@ COLUMNS_EXPLAINED = (
 def derived(folder: Path = CELLS) -> dict[str, tuple[pd.DataFrame, str]]:
     """Each derived table and its caption, from the records in ``folder`` alone; twin rows are refused."""
     twins.refuse((table.name, tables.accuracies_of(table, folder=folder)) for table in TABLES)
-    found = {
-        table.name: (
-            tables.tabulate(table, folder=folder),
-            f"{table.title}. {COLUMNS_EXPLAINED} {table.note}".strip(),
-        )
-        for table in TABLES
-    }
+    found = captioned(TABLES, partial(tables.tabulate, folder=folder), COLUMNS_EXPLAINED)
     found["conclusions"] = (
         verdicts(folder=folder),
         "The papers' conclusions on this grid; a verdict needs three seeds. Evidence: paired difference ± half the "
@@ -50,10 +46,7 @@ def derived(folder: Path = CELLS) -> dict[str, tuple[pd.DataFrame, str]]:
         "all of them; recall, the share of objects' tokens in clusters that their object dominates; the same for "
         "small objects. Equal windows are what knowing places alone gives.",
     )
-    found["progress"] = (
-        tables.progress(folder=folder),
-        "Finished cells of the grid. What is not finished was not run.",
-    )
+    found["progress"] = tables.progress(folder=folder), PROGRESS
     return found
 
 

@@ -12,7 +12,9 @@ import pandas as pd
 
 from analysis.ablations.cells import CELLS, Cell, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
+from analysis.shared import tables as shared
 from analysis.shared.statistics import average, paired, pooled_half_width, rounded, spread
+from analysis.shared.tables import accuracies
 
 COLUMNS = (
     "row", "printed", "seeds", "top1", "sd", "difference", "half_width", "pooled", "small", "mflops", "cpu_seconds",
@@ -52,10 +54,6 @@ def tabulate(table: Table, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
-def accuracies(records: dict[int, dict]) -> dict[int, float]:
-    return {seed: 100 * r["test"]["right"] / r["test"]["images"] for seed, r in records.items()}
-
-
 def accuracies_of(table: Table, seeds=SEEDS, folder=CELLS) -> dict[str, dict[int, float]]:
     """Top-1 of every row of a table by seed."""
     return {row.name: accuracies(results_of(row, seeds, folder)) for row in table.rows}
@@ -91,13 +89,5 @@ def assignment_table(tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
 
 def progress(tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
     """Finished cells by table."""
-    lines = []
-    for table in tables:
-        counts = [len(results_of(row, seeds, folder)) for row in table.rows]
-        lines.append(
-            {
-                "table": table.name, "rows": len(counts), "cells": len(counts) * len(seeds),
-                "finished": sum(counts), "fewest_seeds_in_a_row": min(counts),
-            }
-        )  # fmt: skip
-    return pd.DataFrame(lines)
+    counts = {table.name: [len(results_of(row, seeds, folder)) for row in table.rows] for table in tables}
+    return shared.progress(counts, len(seeds))

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.dense import detection, segmentation
 from analysis.dense.cells import CELLS, SEEDS, record_of
 from analysis.results import PAPER
+from analysis.shared import tables as shared
 from analysis.shared.statistics import average, paired, pooled_half_width, rounded, spread
 
 Score = Callable[[dict], "float | None"]
@@ -143,13 +144,7 @@ def printed(section: Section) -> pd.DataFrame:
 
 def progress(seeds=SEEDS, folder: Path = CELLS) -> pd.DataFrame:
     """Finished cells by table."""
-    lines = []
-    for section in SECTIONS:
-        counts = [len(records) for records in results_of(section, seeds, folder).values()]
-        lines.append(
-            {
-                "table": section.task, "rows": len(counts), "cells": len(counts) * len(seeds),
-                "finished": sum(counts), "fewest_seeds_in_a_row": min(counts),
-            }
-        )  # fmt: skip
-    return pd.DataFrame(lines)
+    found = {section.task: results_of(section, seeds, folder) for section in SECTIONS}
+    return shared.progress(
+        {task: [len(r) for r in rows.values()] for task, rows in found.items()}, len(seeds)
+    )

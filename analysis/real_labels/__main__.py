@@ -18,7 +18,7 @@ import argparse
 from analysis import formats
 from analysis.commands import Parser, at_least, command, new_folder
 from analysis.real_labels.design import SEEDS, TABLES
-from analysis.shared import loop
+from analysis.shared import loop, tables
 
 
 def list_grid(args: argparse.Namespace) -> int:
@@ -48,11 +48,7 @@ def named(cells: list, names: list[str]) -> list:
 
 
 def chosen(args: argparse.Namespace):
-    table = {table.name: table for table in TABLES}
-    unknown = [name for name in args.table or () if name not in table]
-    if unknown:
-        raise ValueError(f"unknown table {unknown[0]!r}; choose from {', '.join(table)}")
-    return [table[name] for name in args.table or table]
+    return tables.chosen(TABLES, args.table)
 
 
 def seeds(args: argparse.Namespace) -> tuple[int, ...]:

@@ -9,7 +9,18 @@ TRAINING was chosen on the dense model alone, MARGIN before any row ran.
 
 from __future__ import annotations
 
-from analysis.shared.rows import TOKEN_HEAD, Claim, Row, Table, above, bat, bat_steps, every_step_adds
+from analysis.shared.rows import (
+    INITIALIZATION_CLAIMS,
+    KEEP_RATE_CLAIMS,
+    TOKEN_HEAD,
+    Claim,
+    Row,
+    Table,
+    above,
+    bat,
+    bat_steps,
+    every_step_adds,
+)
 
 DATA = "fashion_mnist"
 SEEDS = (0, 1, 2, 3, 4)
@@ -117,17 +128,7 @@ CLAIMS = (
         "Accuracy grows with the number of semantic tokens",
         above("9 tokens", "4 tokens") + above("16 tokens", "9 tokens"),
     ),
-    Claim(
-        "stvit_table7",
-        "Spatial and global initialization together beat either alone",
-        above("spatial and global", "spatial", "global"),
-    ),
-    Claim("stvit_table7", "Spatial initialization alone beats global alone", above("spatial", "global")),
-    Claim(
-        "stvit_table7",
-        "Centers on the keys too (learned positions) are no better",
-        (("spatial, learned positions", "not above", "spatial and global"),),
-    ),
+    *INITIALIZATION_CLAIMS,
     Claim(
         "stvit_table4",
         "STViT loses less than the other methods at like FLOPs",
@@ -135,16 +136,7 @@ CLAIMS = (
     ),
     every_step_adds("bat_table3_keep50", 0.5),
     every_step_adds("bat_table3_keep70", 0.7),
-    Claim(
-        "bat_keep_rates",
-        "BAT at keep rate 0.7 stays within half a point of the dense model",
-        (("keep rate 0.7", "not below", "dense, class token"),),
-    ),
-    Claim(
-        "bat_keep_rates",
-        "The fewer tokens BAT keeps, the lower its accuracy",
-        above("keep rate 0.7", "keep rate 0.5") + above("keep rate 0.5", "keep rate 0.3"),
-    ),
+    *KEEP_RATE_CLAIMS,
     Claim(
         "stvit_table15",
         "Intra and inter-window pooling beats adaptive pooling",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from analysis.real_labels.verdicts import verdicts
 from analysis.results import Report
 from analysis.shared import twins
 from analysis.shared.statistics import spread
+from analysis.shared.tables import PROGRESS, captioned
 
 LACKING = "no cell is finished yet: python -m analysis.real_labels run trains them"
 COLUMNS_EXPLAINED = (
@@ -28,23 +30,14 @@ def derived(folder: Path = CELLS) -> dict[str, tuple[pd.DataFrame, str]]:
     """Each derived table and its caption, from the records in ``folder`` alone; twin rows are refused."""
     twins.refuse((table.name, tables.accuracies_of(table, folder=folder)) for table in TABLES)
     twins.refuse_one_architecture((table.name, fingerprints(table, folder)) for table in TABLES)
-    found = {
-        table.name: (
-            tables.tabulate(table, folder=folder),
-            f"{table.title}. {COLUMNS_EXPLAINED} {table.note}".strip(),
-        )
-        for table in TABLES
-    }
+    found = captioned(TABLES, partial(tables.tabulate, folder=folder), COLUMNS_EXPLAINED)
     found["conclusions"] = (
         verdicts(folder=folder),
         "The papers' conclusions on real labels; a verdict needs three seeds. verdict: all comparisons of the grid "
         "judged together (Holm); alone: each by its own 95 % interval; pooled: with the spread over the table's "
         "complete rows. Evidence: paired difference ± half its own interval | half the pooled one.",
     )
-    found["progress"] = (
-        tables.progress(folder=folder),
-        "Finished cells of the grid. What is not finished was not run.",
-    )
+    found["progress"] = tables.progress(folder=folder), PROGRESS
     return found
 
 

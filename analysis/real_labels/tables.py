@@ -16,8 +16,10 @@ import pandas as pd
 
 from analysis.real_labels.cells import CELLS, Cell, record_of, unpack
 from analysis.real_labels.design import SEEDS, TABLES
+from analysis.shared import tables as shared
 from analysis.shared.rows import Row, Table
 from analysis.shared.statistics import average, paired, rounded, spread
+from analysis.shared.tables import accuracies
 
 COLUMNS = (
     "row", "printed", "seeds", "top1", "sd", "difference", "half_width", "half_images", "gained", "lost", "mflops",
@@ -29,10 +31,6 @@ def results_of(row: Row, seeds=SEEDS, folder: Path = CELLS) -> dict[int, dict]:
     """The records of a row that exist, by seed."""
     found = {seed: record_of(Cell(row, seed), folder) for seed in seeds}
     return {seed: record for seed, record in found.items() if record}
-
-
-def accuracies(records: dict[int, dict]) -> dict[int, float]:
-    return {seed: 100 * r["test"]["right"] / r["test"]["images"] for seed, r in records.items()}
 
 
 def accuracies_of(table: Table, seeds=SEEDS, folder: Path = CELLS) -> dict[str, dict[int, float]]:
@@ -97,13 +95,5 @@ def right(record: dict) -> np.ndarray:
 
 def progress(tables=TABLES, seeds=SEEDS, folder: Path = CELLS) -> pd.DataFrame:
     """Finished cells by table."""
-    lines = []
-    for table in tables:
-        counts = [len(results_of(row, seeds, folder)) for row in table.rows]
-        lines.append(
-            {
-                "table": table.name, "rows": len(counts), "cells": len(counts) * len(seeds),
-                "finished": sum(counts), "fewest_seeds_in_a_row": min(counts),
-            }
-        )  # fmt: skip
-    return pd.DataFrame(lines)
+    counts = {table.name: [len(results_of(row, seeds, folder)) for row in table.rows] for table in tables}
+    return shared.progress(counts, len(seeds))

@@ -75,3 +75,30 @@ def every_step_adds(table: str, keep_rate: float) -> Claim:
         f"Each step of BAT adds at keep rate {keep_rate}",
         tuple((one, "above", other) for one, other in pairs),
     )
+
+
+INITIALIZATION_CLAIMS = (  # STViT, Table 7
+    Claim(
+        "stvit_table7",
+        "Spatial and global initialization together beat either alone",
+        above("spatial and global", "spatial", "global"),
+    ),
+    Claim("stvit_table7", "Spatial initialization alone beats global alone", above("spatial", "global")),
+    Claim(
+        "stvit_table7",
+        "Centers on the keys too (learned positions) are no better",
+        (("spatial, learned positions", "not above", "spatial and global"),),
+    ),
+)
+KEEP_RATE_CLAIMS = (
+    Claim(
+        "bat_keep_rates",
+        "BAT at keep rate 0.7 stays within half a point of the dense model",
+        (("keep rate 0.7", "not below", "dense, class token"),),
+    ),
+    Claim(
+        "bat_keep_rates",
+        "The fewer tokens BAT keeps, the lower its accuracy",
+        above("keep rate 0.7", "keep rate 0.5") + above("keep rate 0.5", "keep rate 0.3"),
+    ),
+)
