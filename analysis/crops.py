@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.images import read_photograph
-from analysis.photographs import Photograph
 from analysis.results import digest
+from stvit.data.photographs import Photograph
 
 AREA = (0.15, 0.7)  # of the photograph that a crop covers
 ASPECT = (3 / 4, 4 / 3)

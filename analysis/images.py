@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.photographs import FILES, find
+from stvit.data.photographs import FILES, find
 
 if TYPE_CHECKING:
     import torch

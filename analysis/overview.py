@@ -130,8 +130,8 @@ def _draw_costs(ax, frame) -> None:
 def real(r: Report) -> dict:
     """Photographs through a model with real weights; without them a line says what is missing."""
     from analysis.images import photo
-    from analysis.photographs import missing, shipped
     from analysis.shared.models import real_or_none
+    from stvit.data.photographs import missing, shipped
 
     subject, reason = real_or_none()
     names = [one.name for one in shipped() if one.name in PHOTOGRAPHS]

@@ -39,7 +39,7 @@ from stvit.training import build, state
 from stvit.training.config import TrainConfig, from_command_line
 from stvit.training.journal import Journal
 from stvit.training.lock import FolderLock
-from stvit.training.tasks import LABELS, check_options, create_task
+from stvit.training.tasks import LABELS, Task, check_options, create_task
 
 BAD = "not_finite.pt"
 QUIET = 30  # seconds without a progress bar after which a line says how far an epoch is
@@ -50,11 +50,11 @@ class NotFinite(RuntimeError):
 
 
 class Trainer:
-    """What a training holds; ``run`` is the loop."""
+    """What a training holds; ``run`` is the loop. ``task``: the one that ``config`` names, if it is not given."""
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, task: Task | None = None):
         check_options(config)
-        self.config, self.out = config, Path(config.out)
+        self.config, self.out, self.task = config, Path(config.out), task
         if config.threads:
             torch.set_num_threads(config.threads)
         self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
@@ -72,7 +72,7 @@ class Trainer:
         saved = state.read(self.out, config)  # what does not fit stops the run before the data is read
 
         share = Share(self.rank, self.accelerator.num_processes)
-        self.task = create_task(config.task)
+        self.task = self.task or create_task(config.task)
         self.source = self.task.open_source(config, share)
         if self.source.steps < 1:
             raise ValueError(
@@ -251,9 +251,9 @@ def headline(name: str, scores: dict) -> str:
     return f"{LABELS.get(name, name)} {scores[name]:.2f}{half} %"
 
 
-def train(config: TrainConfig) -> dict:
+def train(config: TrainConfig, task: Task | None = None) -> dict:
     """Train, or resume a training, and return the last scores."""
-    trainer = Trainer(config)
+    trainer = Trainer(config, task)
     try:
         return trainer.run()
     finally:

@@ -22,7 +22,7 @@ ROOMS = [
     ("stvit.data",),
     ("stvit.training",),
     ("stvit.dense",),
-    ("stvit.train", "stvit.evaluate"),
+    ("stvit.train", "stvit.evaluate", "stvit.distill"),
     ("stvit",),  # the front door: public names, which no module of the house asks for
     (
         "analysis.commands",
@@ -32,7 +32,6 @@ ROOMS = [
         "analysis.results",
         "analysis.style",
         "analysis.panels",
-        "analysis.photographs",
         "analysis.images",
         "analysis.crops",
         "analysis.bootstrap",

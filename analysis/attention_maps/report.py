@@ -11,9 +11,9 @@ from analysis.attention_maps.capture import capture, class_attention, image_rele
 from analysis.attention_maps.claims import BOTH, DENSE, FAMILY, GLOBAL, SPARSE, SWIN, claims
 from analysis.crops import cut, middles
 from analysis.images import normalised, scenes
-from analysis.photographs import missing, shipped
 from analysis.results import Report
 from analysis.shared.models import Subject, available, open_model, real_or_none, weights_of
+from stvit.data.photographs import missing, shipped
 
 SHOWN = (0, 5, 9)  # scenes that are drawn
 

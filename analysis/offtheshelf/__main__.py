@@ -27,9 +27,9 @@ def measured(args: argparse.Namespace):
     import stvit
     from analysis.crops import cut
     from analysis.offtheshelf import cells, settings
-    from analysis.photographs import in_folder, installed, shipped
     from analysis.shared.loop import finish
     from analysis.shared.models import open_pretrained
+    from stvit.data.photographs import in_folder, installed, shipped
 
     torch.set_num_threads(args.threads)
     subject = open_pretrained(args.model, args.size)

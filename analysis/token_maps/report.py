@@ -8,11 +8,11 @@ import pandas as pd
 
 from analysis.crops import middles
 from analysis.images import normalised, scenes
-from analysis.photographs import missing, shipped
 from analysis.results import Report
 from analysis.shared.models import Subject, open_model, real_or_none, weights_of
 from analysis.token_maps import fates, figures, follow, real
 from analysis.token_maps.subjects import DENSE, FIGURE_2, methods, off_the_shelf
+from stvit.data.photographs import missing, shipped
 
 SHOWN = (0, 5, 9, 12)  # scenes that are drawn
 LAYERS = 6  # of the small models

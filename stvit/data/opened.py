@@ -18,7 +18,19 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from stvit.data import ade20k, clips, coco, drawn, folders, maps, objects, on_device, small_sets, videos
+from stvit.data import (
+    ade20k,
+    clips,
+    coco,
+    drawn,
+    folders,
+    maps,
+    objects,
+    on_device,
+    small_sets,
+    unlabelled,
+    videos,
+)  # fmt: skip
 from stvit.data.share import Batch, Share
 
 CENTRED = dict(mean=(0.5,) * 3, std=(0.5,) * 3)  # drawn images, in timm's words
@@ -102,6 +114,7 @@ KINDS: dict[str, tuple[DataKind, ...]] = {
         read_by_timm("tfds", "NAME", "a TensorFlow data set"),
         photographs("", "FOLDER", "with train/CLASS/*.jpg and validation/CLASS/*.jpg", folders.open_folder),
     ),
+    "distill": (DataKind("", unlabelled.WRITTEN, "without labels", pixels=PHOTOGRAPHS),),
     "segment": (
         DataKind("scenes", "", "drawn scenes", dataset=maps.open_maps, drawn=True),
         DataKind("", "FOLDER", "in ADE20K's layout", dataset=ade20k.open_ade),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvit.fast.groups import in_groups
-from stvit.layers.pooling import is_whole
+from stvit.layers.pooling import Grid, is_whole
 from stvit.models import registry
 from stvit.models.intermediates import Intermediates
 from stvit.models.registry import DEIT_SIZES
@@ -96,15 +96,22 @@ class ReducedTokens(Intermediates):
         refuse_nothing(images)
         grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
         x = self._pos_embed(self.patch_embed(images))
-        x = self.norm_pre(x)  # (B, prefix + N, C)
-        seen = Seen(
-            x.shape[1] - self.num_prefix_tokens, tuple(grid), None, self.num_prefix_tokens, whole=tuple(grid)
-        )
-        for block in self.blocks:
+        return self.forward_from(self.norm_pre(x), grid, 0, trace)
+
+    def forward_from(self, x: Tensor, grid: Grid, done: int, trace: list | None = None) -> Tensor:
+        """The layers after the first ``done`` ones, which reduce nothing and gave ``x``: (B, prefix + M, C)."""
+        count, grid = x.shape[1] - self.num_prefix_tokens, tuple(grid)
+        seen = Seen(count, grid, None, self.num_prefix_tokens, whole=grid)
+        for block in self.blocks[done:]:
             x, plan, seen = self.run(block, x, seen)  # (B, prefix + M, C)
             if trace is not None:
                 trace.append((x, plan))
         return x
+
+    @property
+    def unchanged_layers(self) -> int:
+        """How many of the first layers work on all tokens, as in the dense model."""
+        return min(self.reductions) - 1
 
     def run(self, block: nn.Module, x: Tensor, seen: Seen) -> tuple[Tensor, Plan, Seen]:
         """One layer, and what the next one may know."""

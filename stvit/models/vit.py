@@ -111,6 +111,13 @@ class SemanticTokens(Intermediates):
 
     def forward_layers(self, images: Tensor, trace: list[Tensor] | None = None) -> Tensor:
         """All layers in order; ``trace`` collects what each of them returns."""
+        refuse_nothing(images)
+        x = self._pos_embed(self.patch_embed(images))
+        x = self.norm_pre(self.patch_drop(x))  # (B, prefix + N, C)
+        return self.forward_from(x, self.patch_embed.dynamic_feat_size(images.shape[-2:]), 0, trace)
+
+    def forward_from(self, x: Tensor, grid: Grid, done: int, trace: list[Tensor] | None = None) -> Tensor:
+        """The layers after the first ``done`` ones of the base module, whose tokens ``x`` are: (B, M, C)."""
 
         def run(block: nn.Module, *tokens: Tensor) -> Tensor:
             if self.grad_checkpointing and torch.is_grad_enabled():
@@ -121,15 +128,12 @@ class SemanticTokens(Intermediates):
                 trace.append(y)
             return y
 
-        refuse_nothing(images)
         base, generate, semantic = self._parts()
-        x = self._pos_embed(self.patch_embed(images))
-        x = self.norm_pre(self.patch_drop(x))  # (B, prefix + N, C)
-        for block in base:
+        for block in base[done:]:
             x = run(block, x)  # (B, prefix + N, C)
         if not generate:
             return x
-        s = self.initial_centers(x, self.patch_embed.dynamic_feat_size(images.shape[-2:]))  # P (B, M, C)
+        s = self.initial_centers(x, grid)  # P (B, M, C)
         context = x
         for block in generate:
             s = run(block, s, context)  # S (B, M, C)
@@ -138,6 +142,11 @@ class SemanticTokens(Intermediates):
         for block in semantic:
             s = run(block, s)  # (B, M, C)
         return s
+
+    @property
+    def unchanged_layers(self) -> int:
+        """How many of the first layers work on all tokens, as in the dense model."""
+        return self.stgm.start
 
     def initial_centers(self, x: Tensor, grid: Grid) -> Tensor:
         """P from the image tokens, after the prefix tokens that are kept."""

@@ -22,19 +22,30 @@ from stvit.checkpoints import config_beside, fill, find_weights, read_config, re
 from stvit.models.reduced_vit import method_choices
 from stvit.models.sparsified_swin import CHOICES as SWIN_CHOICES
 from stvit.models.vit import SEMANTIC_CHOICES
+from stvit.pretrained import SHIPPED, SHORT, pretrained
 from stvit.sparsify import sparsify
 from stvit.training.config import TrainConfig, check_model
 
 
 def open_base(config: TrainConfig, num_classes: int) -> nn.Module:
-    """The base with a classifier for ``num_classes`` and for images of ``config.image_size``."""
+    """The base with a classifier for ``num_classes`` and for images of ``config.image_size``, sparsified."""
+    return sparsified(open_dense(config, num_classes), config)
+
+
+def open_dense(config: TrainConfig, num_classes: int) -> nn.Module:
+    """The base as it is, with all its tokens."""
     choices = {name: value for name, value in config.model_args.items() if name in choices_of(config.method)}
     args = {name: value for name, value in config.model_args.items() if name not in choices}
     args = {"num_classes": num_classes, "drop_path_rate": config.drop_path, **args}
     opened = from_checkpoint if Path(config.base).exists() else from_timm
-    model = resize(opened(config.base, args), config.image_size)
+    return resize(opened(config.base, args), config.image_size)
+
+
+def sparsified(model: nn.Module, config: TrainConfig) -> nn.Module:
+    """``model`` with fewer tokens, if a method is named."""
     if not config.method:
         return model
+    choices = {name: value for name, value in config.model_args.items() if name in choices_of(config.method)}
     if config.keep_rate:
         if "keep_rate" not in choices_of(config.method):
             raise ValueError(f"method {config.method} has no keep rate; leave --keep-rate out")
@@ -58,11 +69,11 @@ def layers(words: str) -> int | tuple[int, ...] | None:
     return numbers[0] if len(numbers) == 1 else numbers or None
 
 
-def from_checkpoint(base: str, args: dict) -> nn.Module:
+def from_checkpoint(base: str, args: dict | None = None) -> nn.Module:
     """A checkpoint's model, with another classifier where the classes differ in number."""
     weights = find_weights(base)
     name, own, settings = read_config(config_beside(weights))
-    model = timm.create_model(name, **{**own, **args})
+    model = timm.create_model(name, **{**own, **(args or {})})
     tensors = without_other_heads(read_state_dict(weights), model)
     heads = tuple(f"{head}*" for head in head_names(model))
     fill(model, tensors, source=base, fresh=heads)
@@ -73,6 +84,8 @@ def from_checkpoint(base: str, args: dict) -> nn.Module:
 
 def from_timm(base: str, args: dict) -> nn.Module:
     """A timm model with its pretrained weights; where they cannot be had, this is said, and it starts untrained."""
+    if base in (*SHIPPED, *SHORT):
+        return pretrained(base, **args).train()
     check_model(base)
     try:
         model = timm.create_model(base, pretrained=True, **args)

@@ -134,6 +134,7 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
         lr=config.lr,
         weight_decay=config.weight_decay,
         layer_decay=config.layer_decay or None,
+        **({"fused": True} if config.task == "distill" and config.opt == "adamw" else {}),
     )
     if config.backbone_rate != 1:
         classifier = {id(p) for name, p in model.named_parameters() if name.startswith(head_names(model))}

@@ -12,9 +12,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import timm
+import torch
 
 from stvit.checkpoints import config_beside, find_weights, read_config
 from stvit.data.opened import KINDS, described, kind_of
+from stvit.pretrained import SHIPPED, SHORT
 from stvit.reduce import METHODS
 from stvit.training.recipes import DENSE, DROP_PATHS, RECIPES, drop_path_of
 
@@ -30,7 +32,10 @@ class TrainConfig:
     recipe: str = option(
         "", f"defaults to start from: {', '.join(RECIPES)} (for scenes the micro ones; else the trunk's)"
     )
-    task: str = option("classify", "what to train for: classify, segment or detect")
+    task: str = option(
+        "classify",
+        "what to train for: classify, segment, detect, or distill (to give the dense base's class feature, no labels)",
+    )
     model: str = option("stvit_deit_tiny_patch16_224", "any model registered with timm")
     model_args: dict = field(
         default_factory=dict,
@@ -47,7 +52,8 @@ class TrainConfig:
 
     data: str = option(
         "scenes",
-        f"{described('classify')}; to segment {described('segment')}; to detect {described('detect')}",
+        f"{described('classify')}; to segment {described('segment')}; to detect {described('detect')}; "
+        f"to distill {described('distill')}",
     )
     image_size: int = option(224, "height and width of the images; of the crop in segmentation")
     train_images: int = option(0, "use this many training images (0: all; scenes: 32768)")
@@ -85,6 +91,9 @@ class TrainConfig:
     )
     ema_decay: float = option(0.0, "decay of the averaged weights, which are then evaluated (0: none)")
 
+    full: bool = option(
+        False, "distill: let all layers learn, not only those behind the base's unchanged ones"
+    )
     distill_from: str = option("", "the dense teacher: timm:NAME, or the folder of a checkpoint")
     distill_weight: float = option(0.5, "share of the loss that is the teacher's")
     distill_temperature: float = option(1.0, "softens teacher and student")
@@ -185,7 +194,8 @@ def with_base(given: dict) -> dict:
     if given.get("method") and given["method"] not in ("stvit", *METHODS):
         raise ValueError(f"unknown method {given['method']!r}; choose one of stvit, {', '.join(METHODS)}")
     given["model"] = given["base"]
-    given.setdefault("image_size", image_size_of(given["base"]))
+    size_of = as_many_tokens_as_deit if given.get("task") == "distill" else image_size_of
+    given.setdefault("image_size", size_of(given["base"]))
     return given
 
 
@@ -199,8 +209,25 @@ def image_size_of(base: str) -> int:
         _, arguments, settings = read_config(config_beside(find_weights(base)))
         size = settings.get("input_size") or (0, 0, arguments.get("img_size", 224))
         return size[-1] if isinstance(size[-1], int) else size[-1][-1]
+    base = timm_name_of(base)
     check_model(base)
     return timm.get_pretrained_cfg(base).input_size[-1]
+
+
+def as_many_tokens_as_deit(base: str) -> int:
+    """The size at which a ViT of patches p has DeiT's 14 × 14 tokens; of what was built for a size of its own, that."""
+    if Path(base).exists():
+        return image_size_of(base)
+    base = timm_name_of(base)
+    check_model(base)
+    with torch.device("meta"):
+        patch = getattr(timm.create_model(base).patch_embed, "patch_size", (16, 16))
+    return 14 * patch[0]
+
+
+def timm_name_of(base: str) -> str:
+    """timm's name of a model that ``stvit.pretrained`` knows under a shorter one; any other name as it is."""
+    return SHIPPED[base].architecture if base in SHIPPED else SHORT.get(base, base)
 
 
 def check_model(name: str) -> None:
@@ -216,6 +243,8 @@ def check_model(name: str) -> None:
 def usual_recipe(given: dict) -> str:
     """What a model was meant to be trained with: small models for scenes, else the recipe of task and trunk."""
     task = given.get("task", "classify")
+    if task == "distill":
+        return "distill"
     kind = kind_of(given.get("data", "scenes"), task if task in KINDS else "classify")
     if kind.moving:
         return "micro_video" if kind.drawn else "video_swin"

@@ -1,6 +1,6 @@
 """What is trained for: a task names its batches, its model, its loss and its scores; the loop is the same.
 
-    task = create_task(config.task)                     # classify, segment or detect
+    task = create_task(config.task)                     # classify, segment, detect or distill
     source = task.open_source(config, share)            # .steps, .class_names, .train(epoch), .evaluate()
     model = task.build_model(config, source)
     loss = task.criterion(config, source, model, device)(model, images, targets)
@@ -32,9 +32,15 @@ TASKS = {
     "classify": "stvit.training.classify:Classify",
     "segment": "stvit.dense.segmentation.task:Segment",
     "detect": "stvit.dense.detection.task:Detect",
+    "distill": "stvit.training.distill:NamedDistill",
 }
 PRECISIONS = ("no", "bf16", "fp16")
-LABELS = {"top1": "top-1", "miou": "mIoU", "ap": "AP"}  # how people write a headline
+LABELS = {
+    "top1": "top-1",
+    "miou": "mIoU",
+    "ap": "AP",
+    "cosine": "centred cosine",
+}  # how people write a headline
 
 CLASSIFICATION_ALONE = (
     "smoothing", "mixup", "cutmix", "auto_augment", "reprob", "distill_from", "keep_rate", "base", "annotator",

@@ -13,8 +13,8 @@ from analysis.crops import Crops
 from analysis.offtheshelf import cells, claims, figures, measure, report, settings, tables
 from analysis.offtheshelf.__main__ import main
 from analysis.offtheshelf.measure import Outputs, compare, correlation, overlap, salient
-from analysis.photographs import shipped
 from analysis.shared.models import Subject
+from stvit.data.photographs import shipped
 from stvit.models.saliency import SaliencyHead
 from stvit.reduce import METHODS
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis import photographs
 from analysis.crops import AREA, cut, draw_box, middles
 from analysis.images import photo, read_photograph
-from analysis.photographs import FILES, Folder, Photograph, debian, in_folder, is_held_out, shipped
+from stvit.data import photographs
+from stvit.data.photographs import FILES, Folder, Photograph, debian, in_folder, is_held_out, shipped
 
 pytest.importorskip("skimage", reason="the extra stvit[real] is not installed")
 

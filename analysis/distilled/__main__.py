@@ -1,0 +1,104 @@
+"""``python -m analysis.distilled``: students of DINOv2-S, trained without labels to give its class feature.
+
+python -m analysis.distilled pilot            the budget: three methods, two learning rates, a seed of their own
+python -m analysis.distilled run              train what has no record yet; stop and repeat as you like
+python -m analysis.distilled list             what the grid holds and how much of it is finished
+python -m analysis.distilled --report         tables and verdicts: results/distilled
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from analysis import formats
+from analysis.commands import Parser, command
+from analysis.distilled import cells
+from analysis.distilled.cells import Cell
+from analysis.distilled.design import BASE, ROWS, SEEDS, TIERS
+
+PILOT = (BASE, "average pooling alone, 16 tokens", "EViT")
+PILOT_SEED, PILOT_RATES = 90, (3e-4, 1e-3)
+CURVE = ((0, 1), (500, 1), (1000, 1), (4000, 1), (5000, 2))  # crops and passes, beside the grid's own budget
+
+
+def plan() -> list[Cell]:
+    """All cells in the order of worth: of a tier all seeds, then the next tier; learning curves last."""
+    grid = [Cell(ROWS[row.name], seed) for tier in TIERS for seed in SEEDS for row in tier]
+    return [*grid, *curve()]
+
+
+def curve() -> list[Cell]:
+    """STViT with 16 tokens at other budgets, and methods off the shelf."""
+    budgets = [dict(train_images=crops or 100, epochs=passes if crops else 0) for crops, passes in CURVE]
+    shelf = [name for name in ("EViT", "BAT", "ToMe from layer 5") if name in ROWS]
+    return [
+        *(Cell(ROWS[name], 0, dict(train_images=100, epochs=0)) for name in shelf),
+        *(Cell(ROWS[BASE], seed, budget) for budget in budgets for seed in SEEDS),
+    ]
+
+
+def pilots() -> list[Cell]:
+    return [Cell(ROWS[name], PILOT_SEED, dict(lr=rate)) for rate in PILOT_RATES for name in PILOT]
+
+
+def run(wanted: list[Cell], args: argparse.Namespace) -> int:
+    missing = [cell for cell in wanted if cells.read(cell, args.cells) is None]
+    begun = time.monotonic()
+    if missing:
+        world = cells.open_world(args.cache, args.folder)
+    for number, cell in enumerate(missing, 1):
+        if args.minutes and time.monotonic() - begun > 60 * args.minutes:
+            break
+        record = cells.run(cell, world, args.cells)
+        said = f"cosine {record['cosine']:.4f}, {record['seconds']['all_cpu']:.0f} CPU seconds"
+        print(
+            f"[{number}/{len(missing)}] {cell.row.name}, seed {cell.seed}: {said}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return 0
+
+
+def listed(args: argparse.Namespace) -> int:
+    import pandas as pd
+
+    lines = []
+    for number, tier in enumerate(TIERS, 1):
+        for row in tier:
+            done = sum(cells.read(Cell(row, seed), args.cells) is not None for seed in SEEDS)
+            lines.append({"tier": number, "row": row.name, "seeds": done})
+    print(formats.render(pd.DataFrame(lines)))
+    return 0
+
+
+@command("analysis.distilled")
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(
+        prog="python -m analysis.distilled",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", nargs="?", choices=("pilot", "run", "list"), default="list")
+    parser.add_argument("--report", action="store_true", help="write results/distilled from the cells")
+    parser.add_argument("--cells", type=Path, default=cells.CELLS, help="folder of the records")
+    parser.add_argument(
+        "--cache", type=Path, default=cells.CACHE, help="folder of crops and the teacher's tokens"
+    )
+    parser.add_argument("--folder", default="", help="photographs of your own to learn from too")
+    parser.add_argument("--minutes", type=float, default=0, help="begin no cell after so many (0: all)")
+    parser.add_argument("--out", type=Path, help="folder for the report")
+    args = parser.parse_args(argv)
+    if args.report:
+        from analysis.distilled import report
+
+        return report.write(args.out, args.cells)
+    if args.action == "list":
+        return listed(args)
+    return run(pilots() if args.action == "pilot" else plan(), args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,193 @@
+"""Cells: a student trained from one seed and tested on crops of photographs that nothing learned from.
+
+A cell's address is a hash of all that decides its outcome; a cell that has a record is not trained again.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.distilled.design import CROPS, GALLERY, LAYERS, MODEL, SIZE, TEST_CROPS, TRAINING, Row
+from analysis.formats import dump
+from analysis.results import HOME, RESULTS, environment
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from stvit.training.taught import Taught
+
+CELLS, CACHE = RESULTS / "distilled" / "cells", HOME / ".cache" / "distilled"
+DIGITS = np.float16
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of the grid and a seed, of the new parameters and of the order; ``training`` differs in learning curves."""
+
+    row: Row
+    seed: int
+    training: dict = field(default_factory=dict)
+
+    def content(self) -> dict:
+        training = {**TRAINING, **self.training}
+        return {
+            "model": MODEL, "size": SIZE, "crops": [CROPS, TEST_CROPS], "seed": self.seed, "training": training,
+            "method": self.row.method, "choices": json.loads(json.dumps(self.row.choices)),
+        }  # fmt: skip
+
+    @property
+    def address(self) -> str:
+        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass
+class World:
+    """The teacher, and what it says of the crops to learn from and of the held-out ones, by layer."""
+
+    teacher: nn.Module
+    train: dict[int, Taught]
+    test: dict[int, Taught]
+    owner: Tensor
+    photographs: dict[str, list[str]]
+
+
+def open_world(cache: Path = CACHE, folder: str | Path = "") -> World:
+    """Made once and kept in ``cache``: crops, and the teacher's tokens after the layers that students begin at."""
+    import stvit
+    from analysis.distilled import images
+    from stvit.training.taught import ask
+
+    crops = images.crops(cache, CROPS, TEST_CROPS, SIZE, folder)
+    teacher = stvit.pretrained(MODEL, quiet=True, img_size=SIZE)
+    said = {name: ask(teacher, crops[name], LAYERS, cache) for name in ("train", "test")}
+    return World(teacher, said["train"], said["test"], crops["owner"], crops["photographs"])
+
+
+def read(cell: Cell, folder: Path = CELLS) -> dict | None:
+    path = Path(folder) / f"{cell.address}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def run(cell: Cell, world: World, folder: Path = CELLS) -> dict:
+    """Train and test a cell and write its record, unless there is one."""
+    done = read(cell, folder)
+    if done:
+        return done
+    record = {
+        "address": cell.address,
+        "row": cell.row.name,
+        **cell.content(),
+        **trained(cell, world),
+        **environment(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = folder / f".{cell.address}-{os.getpid()}"
+    dump(record, scratch)
+    os.replace(scratch, folder / f"{cell.address}.json")
+    return record
+
+
+def build(row: Row, teacher: nn.Module, seed: int) -> nn.Module:
+    """The untrained student: new parameters from the seed, all others the teacher's."""
+    import torch
+
+    import stvit
+
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return stvit.sparsify(teacher, method=row.method, **row.choices)
+
+
+def trained(cell: Cell, world: World) -> dict:
+    import torch
+
+    from analysis.shared import twins
+    from stvit.distill import distill
+    from stvit.training.late_layers import layers_kept
+
+    torch.set_num_threads(1)
+    student = build(cell.row, world.teacher, cell.seed)
+    done = layers_kept(student)
+    told = {
+        "fingerprint": twins.fingerprint(student),
+        "multiply_adds": multiply_adds(student),
+        "parameters": sum(p.numel() for p in student.parameters()),
+        "frozen_layers": done,
+    }
+    training = {**TRAINING, **cell.training}
+    begun, cpu = time.perf_counter(), time.process_time()
+    if training["epochs"]:
+        taught = world.train[done].first(training["train_images"])
+        student, _ = distill(
+            student, world.teacher, taught, world.test[done].first(GALLERY // 8), seed=cell.seed, device="cpu",
+            threads=1, **training,
+        )  # fmt: skip
+    seconds = {"training": time.perf_counter() - begun, "training_cpu": time.process_time() - cpu}
+    found = measured(student, world, done, training["precision"])
+    seconds["all_cpu"] = time.process_time() - cpu
+    return {
+        **told, **found, "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "load": round(os.getloadavg()[0], 1),
+    }  # fmt: skip
+
+
+def measured(student: nn.Module, world: World, done: int, precision: str = "no") -> dict:
+    """Centred cosine of each held-out crop's class feature to the teacher's, and how often it is the nearest one."""
+    import torch
+
+    from stvit.training.distill import cosine, said
+    from stvit.training.late_layers import LateLayers
+
+    test, center = world.test[done], world.train[done].features.mean(dim=0)
+    late = LateLayers(student, done, test.grid).eval()
+    batches = [test.batch(numbers) for numbers in torch.arange(len(test)).split(100)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        features = torch.cat([f.float() for f, _ in said(late, batches)])
+    values = cosine(features, test.features, center)
+    return {
+        "cosine": round(float(values.mean()), 6),
+        "retrieved": round(retrieved(features - center, test.features - center), 4),
+        "cosines": packed(values.numpy()),
+    }
+
+
+def retrieved(found: Tensor, dense: Tensor, gallery: int = GALLERY) -> float:
+    """How often the dense feature that is nearest, among those of ``gallery`` crops, is the crop's own."""
+    import torch
+    import torch.nn.functional as F
+
+    right = []
+    for one, two in zip(found.split(gallery), dense.split(gallery), strict=True):
+        near = F.normalize(one, dim=1) @ F.normalize(two, dim=1).T  # (gallery, gallery)
+        right.append((near.argmax(dim=1) == torch.arange(len(near))).float())
+    return float(torch.cat(right).mean())
+
+
+def packed(values: np.ndarray) -> str:
+    """One number a crop, in half precision, as text."""
+    return base64.b64encode(values.astype(DIGITS).tobytes()).decode()
+
+
+def unpacked(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), DIGITS).astype(float)
+
+
+def multiply_adds(student: nn.Module) -> int:
+    """For one image, the frozen layers included."""
+    import torch
+
+    from analysis.shared.counting import count, torch_count
+
+    try:
+        return count(student.eval(), (1, 3, SIZE, SIZE)).total
+    except Exception:  # the tracer runs a method's own code, which may do anything
+        return torch_count(student.eval(), torch.zeros(1, 3, SIZE, SIZE))

@@ -1,0 +1,173 @@
+"""The grid as data: which rows, in which tables, trained how, and what is printed beside them.
+
+The teacher is DINOv2-S at 126 × 126 pixels: 12 layers of width 384 with 6 heads, as DeiT-S, and 9 × 9 = 81 image
+tokens. A student's layers before the first one that it changes are the teacher's and stay frozen; the others learn
+the teacher's class feature. Places in depth are the papers' own; numbers of tokens are 16, 25 and 36 of 81.
+
+The budget was chosen by a pilot of three methods and two learning rates, seeds that the grid does not use, before
+any cell of the grid ran (``python -m analysis.distilled pilot``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MODEL, SIZE, DIM = "dinov2_small", 126, 384
+SEEDS = (0, 1, 2)
+CROPS, TEST_CROPS, GALLERY = 5000, 2000, 400
+LAYERS = (3, 4, 5, 7, 8, 10)  # after which students read the teacher's tokens
+MARGIN = 0.5  # points of centred cosine that "no better" and "no worse" allow; named before any cell ran
+TRAINING = dict(
+    epochs=1, train_images=2000, batch_size=50, lr=3e-4, warmup_epochs=0.1, weight_decay=0.05, clip_grad=1.0,
+    precision="bf16",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A student: what ``stvit.sparsify`` is asked for."""
+
+    name: str
+    method: str
+    choices: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by name, the first of which is the base that the others are compared to, with what is printed for them."""
+
+    name: str
+    title: str
+    rows: dict[str, float | None]
+    note: str = ""
+
+
+def stvit(name: str, tokens: int = 16, at: int = 5, **choices) -> Row:
+    return Row(name, "stvit", dict(tokens=tokens, at=at, **choices))
+
+
+def bat(name: str, keep_rate: float, **choices) -> Row:
+    return Row(name, "bat", dict(keep_rate=keep_rate, **choices))
+
+
+STEPS = {
+    "attentive tokens alone": dict(merger="none", pairs=0),
+    "+ inattentive packed": dict(merger="pack", pairs=0),
+    "+ inattentive clustered": dict(pairs=0),
+}
+MERGERS = ("average", "max", "spatial", "convolution", "mlp", "k_means_1", "k_means_3")
+PRINTED_MERGERS = dict(zip(MERGERS, (78.1, 78.1, 78.2, 78.2, 78.3, 78.6, 78.8), strict=True))
+BASE = "STViT, 16 tokens"
+
+# In the order of worth: of a tier all seeds are trained before the next one begins.
+TIERS: tuple[tuple[Row, ...], ...] = (
+    (
+        stvit(BASE),
+        Row("average pooling alone, 16 tokens", "meanpool", dict(num_tokens=16)),
+        stvit("spatial", initialization="spatial"),
+        stvit("global", initialization="global"),
+        stvit("spatial, learned positions", initialization="learned"),
+        Row("EViT", "evit", dict(keep_rate=0.47)),
+        Row("DynamicViT", "dynamicvit", dict(keep_rate=0.51)),
+        stvit("3 STGM layers", stgm_layers=3),
+        stvit("4 STGM layers", stgm_layers=4),
+    ),
+    (
+        stvit("25 tokens", 25),
+        stvit("25 tokens, adaptive pooling", 25, pooling="mean"),
+        stvit("25 tokens, overlapping windows", 25, pooling="overlap"),
+        stvit("25 tokens, two scales", 25, pooling="multi_scale"),
+        stvit("learned positions", position="learned"),
+        stvit("conditional positions", position="conditional"),
+        stvit("relative positions", position="relative"),
+    ),
+    (
+        stvit("36 tokens", 36),
+        stvit("STGM at layer 4", at=4),
+        stvit("STGM at layer 9", at=9),
+        bat("BAT, keep rate 0.5", 0.5),
+        bat("BAT, keep rate 0.3", 0.3),
+        bat("BAT, keep rate 0.7", 0.7),
+    ),
+    tuple(bat(f"{name}, 0.5", 0.5, **choices) for name, choices in STEPS.items()),
+    tuple(bat(f"{name}, 0.7", 0.7, **choices) for name, choices in STEPS.items()),
+    tuple(bat(f"merger {name}, 0.5", 0.5, merger=name, clusters=3) for name in (*MERGERS, "density_peaks")),
+    (
+        bat("BAT", 0.47),
+        Row("ToMe from layer 5", "tome", dict(r=24, at=tuple(range(5, 13)))),
+        Row("top-k", "topk", dict(keep_rate=0.47)),
+        Row("random", "random", dict(keep_rate=0.47)),
+    ),
+    (
+        stvit("STGM at layer 6", at=6),
+        stvit("STGM at layer 8", at=8),
+        stvit("STGM at layer 11", at=11),
+    ),
+)
+ROWS = {row.name: row for tier in TIERS for row in tier}
+
+
+def steps_of(rate: float, printed: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip((*(f"{name}, {rate}" for name in STEPS), f"BAT, keep rate {rate}"), printed, strict=True))
+
+
+TABLES: tuple[Table, ...] = (
+    Table(
+        "stvit_table1",
+        "Number of semantic tokens (STViT, Table 1)",
+        {BASE: 79.8, "25 tokens": 80.1, "36 tokens": 80.5},
+        "16, 25 and 36 of 81 tokens; printed are DeiT-S's 16, 36 and 64 of 196.",
+    ),
+    Table(
+        "stvit_table7",
+        "Initialization (STViT, Table 7)",
+        {BASE: 79.8, "spatial": 79.4, "global": 78.7, "spatial, learned positions": 79.7},
+    ),
+    Table(
+        "stvit_table8",
+        "Layers of the STGM (STViT, Table 8)",
+        {BASE: 79.8, "3 STGM layers": 79.5, "4 STGM layers": 79.6},
+    ),
+    Table(
+        "stvit_table13",
+        "Position of the STGM (STViT, Table 13)",
+        {BASE: 79.8, "STGM at layer 4": 79.3, "STGM at layer 6": None, "STGM at layer 8": 80.3,
+         "STGM at layer 9": 80.3, "STGM at layer 11": None},
+    ),
+    Table(
+        "stvit_table14",
+        "Positions of the semantic tokens (STViT, Table 14)",
+        {BASE: 79.8, "learned positions": 79.6, "conditional positions": 79.7, "relative positions": 79.8},
+    ),
+    Table(
+        "stvit_table15",
+        "Spatial pooling, 25 tokens (STViT, Table 15; printed: DeiT-T)",
+        {"25 tokens": 72.2, "25 tokens, overlapping windows": 71.6, "25 tokens, two scales": 71.7,
+         "25 tokens, adaptive pooling": 71.9},
+    ),
+    Table(
+        "controls",
+        "Does the attention of the STGM matter? (no printed table)",
+        {BASE: None, "average pooling alone, 16 tokens": None},
+        "Plain average pooling takes the tokens' place within layer 5; layers 5 and following learn.",
+    ),
+    Table(
+        "stvit_table4",
+        "Methods at like FLOPs (STViT, Table 4)",
+        {BASE: 79.8, "DynamicViT": 79.3, "EViT": 78.5, "BAT": None, "ToMe from layer 5": None, "top-k": None,
+         "random": None},
+        "Rates are those nearest to the multiply-adds of STViT with 16 tokens. Of rivals, layers from 4 on learn.",
+    ),
+    Table("bat_table3_keep70", "Steps of BAT at keep rate 0.7 (BAT, Table 3)", steps_of(0.7, (79.3, 79.3, 79.5, 79.6))),
+    Table("bat_table3_keep50", "Steps of BAT at keep rate 0.5 (BAT, Table 3)", steps_of(0.5, (78.2, 78.4, 78.8, 79.0))),
+    Table(
+        "bat_table4",
+        "What becomes of inattentive tokens, keep rate 0.5 (BAT, Table 4)",
+        {"merger density_peaks, 0.5": 79.0, **{f"merger {name}, 0.5": PRINTED_MERGERS[name] for name in MERGERS}},
+    ),
+    Table(
+        "bat_keep_rates",
+        "Keep rates of BAT",
+        {"BAT, keep rate 0.7": 79.6, "BAT, keep rate 0.5": 79.0, "BAT, keep rate 0.3": None},
+    ),
+)  # fmt: skip

@@ -1,0 +1,143 @@
+"""Distillation as a task: a sparsified student learns to give its dense teacher's class feature, without labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stvit.checkpoints import save_checkpoint
+from stvit.data.share import Share, ShuffledOrder, in_order
+from stvit.data.unlabelled import unlabelled
+from stvit.models.reduced_vit import decisions
+from stvit.pretrained import pretrained
+from stvit.reduce.dynamicvit import Decision, ratio_loss
+from stvit.training.base import from_checkpoint, resize, sparsified
+from stvit.training.config import TrainConfig
+from stvit.training.late_layers import LateLayers, check_fit, layers_kept
+from stvit.training.taught import Taught, ask
+
+
+class TaughtSource:
+    """Batches of what the teacher said, in an order that seed and epoch decide."""
+
+    class_names = ()
+
+    def __init__(self, train: Taught, held_out: Taught, config: TrainConfig, share: Share):
+        self.taught, self.held_out, self.share = train, held_out, share
+        self.order = ShuffledOrder(len(train), config.batch_size, config.seed, share)
+        self.steps = self.order.steps
+
+    def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for numbers in self.order.batches(self.order.chance(epoch)):
+            yield self.taught.batch(numbers)
+
+    def evaluate(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for numbers in in_order(len(self.held_out), self.share, self.order.per_process):
+            yield self.held_out.batch(numbers)
+
+
+class Distill:
+    """See ``stvit.training.tasks.Task``; for a student, its teacher, and what that said of images."""
+
+    headline = "cosine"
+
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module, train: Taught, held_out: Taught, full: bool = False
+    ):
+        check_fit(student, teacher, train.done)
+        self.student, self.train, self.held_out, self.full = student, train, held_out, full
+        self.center = train.features.float().mean(dim=0)
+
+    def open_source(self, config: TrainConfig, share: Share) -> TaughtSource:
+        return TaughtSource(self.train, self.held_out, config, share)
+
+    def build_model(self, config: TrainConfig, source: TaughtSource) -> nn.Module:
+        return LateLayers(self.student, self.train.done, self.train.grid, self.full)
+
+    def criterion(self, config: TrainConfig, source: TaughtSource, model: nn.Module, device: torch.device):
+        return FeatureLoss(model, self.center.to(device), config.ratio_weight)
+
+    def evaluate(self, model: nn.Module, source: TaughtSource, device: torch.device) -> dict:
+        values = cosines(model, source.evaluate(), self.center.to(device))
+        half = 1.96 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+        mean = float(values.mean())
+        return {"cosine": 100 * mean, "cosine_half": 100 * half, "loss": 1 - mean, "images": len(values)}
+
+    def export(self, model: nn.Module, folder: Path, record: dict) -> None:
+        save_checkpoint(model.student, folder, record=record)
+
+
+class NamedDistill(Distill):
+    """Teacher, student and images as a configuration names them."""
+
+    def __init__(self):
+        """All of it is opened with the source."""
+
+    def open_source(self, config: TrainConfig, share: Share) -> TaughtSource:
+        if not (config.base and config.method):
+            raise ValueError(
+                "--task distill needs the dense model (--base), and the way its student has fewer tokens (--method)"
+            )
+        numbers = config.train_images, config.eval_images, config.data_seed
+        images = unlabelled(config.data, config.image_size, *numbers, config.cache)
+        teacher = open_teacher(config)
+        torch.manual_seed(config.seed)
+        student = sparsified(teacher, config)
+        done = layers_kept(student, config.full)
+        train, held_out = (ask(teacher, part, (done,), config.cache, quiet=False)[done] for part in images)
+        super().__init__(student, teacher, train, held_out, config.full)
+        return super().open_source(config, share)
+
+
+def open_teacher(config: TrainConfig) -> nn.Module:
+    """The dense model with its pretrained weights; without them there is nothing to learn from it."""
+    opened = from_checkpoint if Path(config.base).exists() else pretrained
+    return resize(opened(config.base), config.image_size).eval()
+
+
+class FeatureLoss:
+    """1 − cosine of the class features, from which the teacher's mean feature is subtracted.
+
+    That mean is common to all images; with it any two features look alike. Where a student takes keep decisions
+    (DynamicViT), its own loss of their number is added.
+    """
+
+    def __init__(self, model: LateLayers, center: Tensor, ratio_weight: float):
+        self.model, self.center, self.ratio_weight = model, center, ratio_weight
+        self.decides = any(isinstance(module, Decision) for module in model.modules())
+
+    def __call__(self, forward, inputs: Tensor, targets: Tensor) -> Tensor:
+        with decisions(self.model) if self.decides else nullcontext() as kept:
+            features = forward(inputs)
+        loss = 1 - cosine(features, targets, self.center).mean()
+        if kept:
+            rate = next(m.keep_rate for m in self.model.modules() if hasattr(m, "keep_rate"))
+            loss = loss + self.ratio_weight * ratio_loss(kept, rate)
+        return loss
+
+
+def cosine(features: Tensor, targets: Tensor, center: Tensor) -> Tensor:
+    """(B, C) twice → (B,), of what differs from ``center``."""
+    return F.cosine_similarity(features.float() - center, targets.float() - center)
+
+
+@torch.no_grad()
+def cosines(model: nn.Module, batches, center: Tensor) -> Tensor:
+    """For each image of ``batches``, in their order."""
+    return torch.cat([cosine(f, t, center).cpu() for f, t in said(model, batches)])
+
+
+@torch.no_grad()
+def said(model: nn.Module, batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """What student and teacher say of each batch."""
+    device, mode = next(model.parameters()).device, model.training
+    model.eval()
+    for inputs, targets in batches:
+        yield model(inputs.to(device)), targets.to(device)
+    model.train(mode)
