@@ -10,6 +10,7 @@ from stvit.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from stvit.convert.released import load_released
 from stvit.convert.swin import load_swin
 from stvit.convert.video import load_video_swin
+from stvit.distill import distill
 from stvit.models import micro_video, micro_vit  # noqa: F401 (register their models)
 from stvit.models.lvvit import LVViT
 from stvit.models.micro_swin import DenseSwin
@@ -37,6 +38,7 @@ __all__ = [
     "VideoSwin",
     "dense",
     "densify",
+    "distill",
     "fast",
     "load_checkpoint",
     "load_released",

@@ -21,7 +21,6 @@ from typing import NamedTuple
 from timm.models import is_model
 from torch import Tensor, nn
 
-from stvit.train import train
 from stvit.training.config import TrainConfig
 from stvit.training.distill import Distill
 from stvit.training.late_layers import check_fit, layers_kept
@@ -54,6 +53,10 @@ def distill(
     cache: folder for the teacher's tokens, where they are too many for the memory
     options: of ``TrainConfig``, such as epochs, batch_size, lr, precision, seed
     """
+    from stvit.train import (
+        train,  # a command of its own, which ``import stvit`` must not have imported before it runs
+    )
+
     done = layers_kept(student, full)
     check_fit(student, teacher, done)
     taught, test = asked(teacher, images, held_out, done, cache)

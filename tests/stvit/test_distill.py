@@ -1,4 +1,4 @@
-"""Distillation: a student gets nearer to its teacher, its base stays as it was, a killed run ends in the same weights."""
+"""Distillation: students get nearer to their teacher, their base stays its, a killed run ends in the same weights."""
 
 import subprocess
 import sys
@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import stvit
+from stvit import distill
 from stvit.data.unlabelled import unlabelled
-from stvit.distill import distill
 from stvit.train import Trainer, train
 from stvit.training.config import TrainConfig
 from stvit.training.distill import NamedDistill
