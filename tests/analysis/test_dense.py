@@ -156,7 +156,7 @@ def test_a_finished_model_is_shipped_in_eight_bits(tmp_path, monkeypatch):
     assert record["shipped"] == {"images": 256, "miou": 5.0} and record["test"] == {"miou": 6.0}
     kept, small = read_state_dict(whole), read_state_dict(shelf / "segment_swin")
     name, norm = "decode_head.classifier.weight", "decode_head.bottleneck.batch_norm.running_var"
-    assert torch.allclose(small[name], kept[name], atol=kept[name].abs().max().item() / 127)
+    assert torch.allclose(small[name].float(), kept[name], atol=1e-4)
     assert small[norm].equal(kept[norm]) and small.keys() == kept.keys()
     assert whole.stat().st_size > 3 * (shelf / "segment_swin" / "model.safetensors").stat().st_size
     assert shipped.available(shelf) == ["segment_swin"]
