@@ -34,17 +34,22 @@ def run(args: argparse.Namespace) -> int:
 
     cells = plan(chosen(args), seeds(args))
     if args.rows:
-        cells = named(cells, args.rows)
+        cells = named(cells, args.rows, chosen(args))
     run_cells(cells, **loop.arguments_of(args))
     return 0
 
 
-def named(cells: list, names: list[str]) -> list:
-    known = {cell.row.name for cell in cells}
-    unknown = [name for name in names if name not in known]
+def named(cells: list, names: list[str], tables) -> list:
+    """Those cells that are a row of one of these names, in whichever table."""
+    from analysis.real_labels.cells import Cell
+
+    rows = [row for table in tables for row in table.rows]
+    unknown = [name for name in names if name not in {row.name for row in rows}]
     if unknown:
-        raise ValueError(f"unknown row {unknown[0]!r}; choose from {', '.join(sorted(known))}")
-    return [cell for cell in cells if cell.row.name in names]
+        known = "; ".join(dict.fromkeys(row.name for row in rows))
+        raise ValueError(f"unknown row {unknown[0]!r}; choose from {known}")
+    wanted = {Cell(row, cell.seed).address for row in rows if row.name in names for cell in cells}
+    return [cell for cell in cells if cell.address in wanted]
 
 
 def chosen(args: argparse.Namespace):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import style
 from analysis.real_labels import tables
-from analysis.real_labels.cells import CELLS, TEST_IMAGES, Cell, plan, record_of
+from analysis.real_labels.cells import CELLS, TEST_IMAGES, plan, record_of
 from analysis.real_labels.design import DENSE, GOAL, MARGIN, SEEDS, TABLES, TRAINING
+from analysis.real_labels.figure import plot
 from analysis.real_labels.verdicts import verdicts
 from analysis.results import Report
 from analysis.shared import twins
@@ -62,8 +62,11 @@ def write(out: Path | None = None, folder: Path = CELLS) -> int:
         frame, caption = found.pop("conclusions")
         report.heading("What the papers conclude, and what holds here")
         report.table("conclusions", frame, caption)
-        caption = "Accuracy and cost; a dot is a seed, a bar the mean of a row."
-        alt = "Top-1 on Fashion-MNIST against multiply-adds of the dense models, STViT and its rivals"
+        caption = (
+            "Accuracy and cost of the dense models, STViT by its number of tokens and BAT by its keep rate (left), and "
+            "of the methods at like FLOPs (right); a dot is a seed, a bar the mean of a row."
+        )
+        alt = "Top-1 on Fashion-MNIST against multiply-adds, and top-1 of the methods at like FLOPs"
         report.figure("accuracy_and_cost", plot(folder), caption, alt)
         report.heading("Tables")
         for name, (frame, caption) in found.items():
@@ -95,37 +98,3 @@ def reached(folder: Path) -> str:
         return f"{goal}the dense model has {mean:.2f} % from one seed, which says nothing of the spread."
     word = "reached" if mean >= GOAL["top1"] and sd <= GOAL["sd"] else "not reached"
     return f"{goal}{word}, the dense model has {mean:.2f} ± {sd:.2f} % over {len(values)} seeds."
-
-
-def rows() -> dict[str, Cell]:
-    """Every model once, by the name of the first table's row that has it."""
-    found: dict[str, Cell] = {}
-    for table in TABLES:
-        for row in table.rows:
-            cell = Cell(row, SEEDS[0])
-            found.setdefault(cell.address, cell)
-    return found
-
-
-def plot(folder: Path = CELLS):
-    """Top-1 against counted multiply-adds: a dot a seed, a bar the mean."""
-    with style.house_style():
-        fig, ax = style.figure(style.PAGE, 3.2)
-        for cell in rows().values():
-            records = tables.results_of(cell.row, folder=folder)
-            if not records:
-                continue
-            values = list(tables.accuracies(records).values())
-            cost, mean = next(iter(records.values()))["multiply_adds"] / 1e6, sum(values) / len(values)
-            colour = style.METHOD.get(method_of(cell.row.model), style.CYCLE[-1])
-            ax.plot([cost] * len(values), values, "o", color=colour, alpha=0.5, ms=3)
-            ax.plot(cost, mean, "_", color=colour, ms=12, mew=1.6)
-            ax.annotate(cell.row.name, (cost, mean), (5, -2), textcoords="offset points", fontsize=5)
-        ax.set(xlabel="multiply-adds (10⁶)", ylabel="top-1 (%)")
-        ax.margins(x=0.15)
-    return fig
-
-
-def method_of(model: str) -> str:
-    name = model.removeprefix("micro_")
-    return "dense" if name == "deit" else name

@@ -1,0 +1,58 @@
+"""Accuracy against cost, and the methods at like cost beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis import style
+from analysis.real_labels import tables
+from analysis.real_labels.cells import CELLS
+from analysis.real_labels.design import TABLES
+from analysis.shared.rows import Row
+
+NAMED = {table.name: table for table in TABLES}
+
+
+def plot(folder: Path = CELLS):
+    with style.house_style():
+        fig, (left, right) = style.figure(style.PAGE, 2.8, columns=2)
+        plot_costs(left, folder)
+        plot_methods(right, folder)
+    return fig
+
+
+def plot_costs(ax, folder: Path) -> None:
+    """Top-1 against counted multiply-adds; rows of one kind are joined."""
+    for name in ("stvit_table1", "bat_keep_rates"):
+        points = []
+        for row in NAMED[name].rows:
+            records = tables.results_of(row, folder=folder)
+            if records:
+                cost = next(iter(records.values()))["multiply_adds"] / 1e6
+                values = list(tables.accuracies(records).values())
+                points.append((cost, sum(values) / len(values)))
+                ax.plot([cost] * len(values), values, "o", color=colour(row), alpha=0.5, ms=3)
+                ax.annotate(row.name, points[-1], (5, -2), textcoords="offset points", fontsize=6)
+        if points:
+            ax.plot(
+                *zip(*sorted(points), strict=True), "_-", color=style.GREY, ms=10, mew=1.6, lw=0.6, zorder=0
+            )
+    ax.set(xlabel="multiply-adds (10⁶)", ylabel="top-1 (%)")
+    ax.margins(x=0.25)
+
+
+def plot_methods(ax, folder: Path) -> None:
+    """One line a method of Table 4, its seeds as dots."""
+    rows = NAMED["stvit_table4"].rows
+    for place, row in enumerate(rows):
+        values = list(tables.accuracies(tables.results_of(row, folder=folder)).values())
+        if values:
+            ax.plot(values, [place] * len(values), "o", color=colour(row), alpha=0.5, ms=3)
+            ax.plot(sum(values) / len(values), place, "|", color=colour(row), ms=11, mew=1.6)
+    ax.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=6)
+    ax.set(xlabel="top-1 (%)", ylim=(len(rows) - 0.5, -0.5))
+
+
+def colour(row: Row) -> str:
+    method = row.model.removeprefix("micro_")
+    return style.METHOD.get("dense" if method == "deit" else method, style.CYCLE[-1])
