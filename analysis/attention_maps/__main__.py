@@ -45,10 +45,13 @@ def main(argv: list[str] | None = None) -> int:
     from analysis.attention_maps import report
 
     if args.report:
-        frame = report.write(args.out or output("attention_maps"), args.images)
-        print(
-            formats.render(frame[["figure", "model", "measure", "value", "beside", "holds_here"]], digits=3)
-        )
+        judged, frame = report.write(args.out or output("attention_maps"), args.images)
+        if judged is not None:
+            print(
+                formats.render(judged[["figure", "claim", "difference", "low", "high", "verdict"]], digits=3)
+            )
+        shown = ["figure", "model", "measure", "value", "beside", "holds_here"]
+        print(formats.render(frame[shown], digits=3))
         return 0
     from analysis.attention_maps import semantic
 

@@ -18,8 +18,8 @@ from stvit.data.photographs import missing, shipped
 SHOWN = (0, 5, 9)  # scenes that are drawn
 
 
-def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS) -> pd.DataFrame:
-    """Measure and draw everything; returns the table of claims of the small models."""
+def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS):
+    """Measure and draw everything; returns the claims of the real model, None without it, and of the small ones."""
     family = [name for name in FAMILY if name in (SPARSE, BOTH, GLOBAL) or name in available()]
     subjects = {name: open_model(name) for name in (DENSE, *family)}
     by_layer = layers(subjects[DENSE], images)
@@ -33,7 +33,7 @@ def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS) -
     inputs = weights_of(*subjects.values())
     title = "Attention maps: who looks at whom"
     with Report("attention_maps", title, command, config, 0, inputs, out) as r:
-        config["real"] = _real(r, crops)
+        config["real"], judged = _real(r, crops)
         r.heading("Small models on scenes: semantic tokens, which must be trained")
         r.prose(introduction(config["untrained"], images))
         r.prose(findings(by_layer, stgm))
@@ -62,21 +62,21 @@ def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS) -
         r.heading("All measures")
         r.table("layers", by_layer, "The dense model, layer by layer.")
         r.table("semantic", stgm, "The STGM and the layers behind it, for each checkpoint.")
-    return table
+    return judged, table
 
 
-def _real(r: Report, count: int) -> dict:
-    """The real model first; without its weights a line says what is missing. Returns what the record says of it."""
+def _real(r: Report, count: int) -> tuple[dict, pd.DataFrame | None]:
+    """The real model first; without its weights a line says what is missing. What the record says of it, and claims."""
     subject, reason = real_or_none()
     found = shipped()
     if subject is None or not found:
         lacking = reason or f"photographs are missing: {', '.join(missing())}"
         r.prose(f"**The figures of a real model are not here: {lacking}.**")
-        return {"missing": lacking}
+        return {"missing": lacking}, None
     crops = cut(found, count, subject.size[0])
     shown = [one for one in found if one.name in real.SHOWN] or found[:3]
-    real.write(r, subject, crops, middles(shown, subject.size[0]))
-    return {"weights": subject.found, "crops": count, "photographs": crops.record()}
+    judged = real.write(r, subject, crops, middles(shown, subject.size[0]))
+    return {"weights": subject.found, "crops": count, "photographs": crops.record()}, judged
 
 
 def introduction(untrained: list[str], images: int) -> str:

@@ -36,7 +36,7 @@ def figure_2(dense: Subject, pictures: np.ndarray, side: float = 1.5):
     drawn = [[(s.labels[i], s.grid, f"{s.tokens} tokens") for s in last] for i in range(len(pictures))]
     titles = ["image", "importance\n(top-k)", "diversity\n(clusters only)", "both\n(BAT)"]
     return figures.rows(
-        pictures, drawn, titles, f"{dense.name}, not trained again: keep rate {RATE}", side=1.5
+        pictures, drawn, titles, f"{dense.name}, not trained again: keep rate {RATE}", side=side
     )
 
 

@@ -209,7 +209,8 @@ def test_untrained_weights_are_no_evidence():
 
 def test_report(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "real_or_none", lambda: (None, "its weights are not here"))
-    table = report.write(tmp_path, images=12)
+    judged, table = report.write(tmp_path, images=12)
+    assert judged is None
     record = json.loads((tmp_path / "record.json").read_text())
     names = {block["name"] for block in record["blocks"] if block["kind"] == "figure"}
     assert {

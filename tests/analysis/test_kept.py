@@ -3,6 +3,7 @@
 import io
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,6 +95,14 @@ def test_white_stays_white_and_lines_keep_their_colour():
     assert (few[0] == 255).all()
     away = np.abs(few - np.array([0xD5, 0x5E, 0x00])).max(1)
     assert (away < 8).mean() > 0.005
+
+
+def test_a_picture_for_a_notebook_is_small_and_its_figure_closed():
+    with style.house_style():
+        fig, ax = style.figure(2, 2)
+        ax.imshow(np.random.default_rng(0).random((64, 64, 3)))
+    picture = style.shown(fig, dpi=50)
+    assert Image.open(io.BytesIO(picture.data)).mode == "P" and not plt.fignum_exists(fig.number)
 
 
 def test_timings_of_the_first_run_stand_while_the_rest_is_the_same(tmp_path):
