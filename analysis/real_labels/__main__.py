@@ -3,6 +3,7 @@
 python -m analysis.real_labels list              the grid and how much of it is finished
 python -m analysis.real_labels run               train what has no record yet; stop and repeat as you like
 python -m analysis.real_labels run --rows dense "4 tokens" --seeds 3
+python -m analysis.real_labels run --device auto --jobs 8      on a GPU, several cells at a time
 python -m analysis.real_labels tabulate          tables and verdicts from the records, also as CSV, JSON or LaTeX
 python -m analysis.real_labels --report          tables and figure in results/real_labels, from the records
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     cells = plan(chosen(args), seeds(args))
     if args.rows:
         cells = named(cells, args.rows, chosen(args))
-    run_cells(cells, **loop.arguments_of(args))
+    run_cells(cells, device=args.device, **loop.arguments_of(args))
     return 0
 
 
@@ -88,6 +89,9 @@ def main(argv: list[str] | None = None) -> int:
     actions.add_parser("list", parents=[common], help="the grid and its progress").set_defaults(do=list_grid)
     runner = actions.add_parser("run", parents=[common], help="train what has no record yet")
     runner.add_argument("--rows", nargs="+", metavar="ROW", help="these alone, by their names in the tables")
+    runner.add_argument(
+        "--device", choices=("cpu", "auto"), default="cpu", help="auto takes a GPU where there is one (cpu)"
+    )
     loop.add_arguments(runner)
     runner.set_defaults(do=run)
     printer = actions.add_parser("tabulate", parents=[common], help="tables and verdicts from the records")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
     return trained.read(cell, folder)
 
 
-def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
+def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH, device: str = "cpu") -> dict:
     """Train (or go on training) and test one cell, and write its record."""
     from stvit.checkpoints import load_checkpoint
 
@@ -66,12 +67,14 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
         config = cell.config()
         return {"test": test(model, config), "images": config.epochs * trained_on(config), **facts(cell)}
 
-    return trained.run(cell, folder, scratch / cell.address, scratch, load_checkpoint, measure)
+    return trained.run(cell, folder, scratch / cell.address, scratch, load_checkpoint, measure, device)
 
 
-def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
+def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, device: str = "cpu", **how) -> int:
     """Train what has no record yet; ``how``: jobs, backend and minutes of ``analysis.shared.cells.run_missing``."""
-    return trained.run_missing(cells, run_cell, trained.described, folder, scratch, **how)
+    return trained.run_missing(
+        cells, partial(run_cell, device=device), trained.described, folder, scratch, **how
+    )
 
 
 def trained_on(config) -> int:

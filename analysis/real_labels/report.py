@@ -22,7 +22,8 @@ COLUMNS_EXPLAINED = (
     "seeds: how many are finished, of five; top1 and sd: mean and spread over seeds (%); difference: to the first "
     "row, paired by seed, with half the width of its 95 % interval over seeds (half_width) and over test images "
     "(half_images); gained, lost: test images that only this row, and only the first row, names rightly; mflops: "
-    "counted multiply-adds, 10⁶; cpu_minutes and images_per_second: of training, on one core that other work shares."
+    "counted multiply-adds, 10⁶; minutes and images_per_second: of training a seed, in the time of one core (cpu) or "
+    "by the clock (cuda)."
 )
 
 
@@ -78,7 +79,7 @@ def write(out: Path | None = None, folder: Path = CELLS) -> int:
 def introduction(cells: int, folder: Path) -> str:
     return (
         f"The papers' classification tables, trained from scratch on Fashion-MNIST ({cells} of {len(plan())} cells are "
-        "finished). A model has six layers of width 64 on 7 × 7 tokens of 28 × 28 images, trained on a CPU for "
+        "finished). A model has six layers of width 64 on 7 × 7 tokens of 28 × 28 images, trained for "
         f"{TRAINING['epochs']} passes over 60,000 images ({TRAINING['opt']}, learning rate {TRAINING['lr']}, batch "
         f"{TRAINING['batch_size']}, all rows alike) and tested on {TEST_IMAGES:,}. The recipe was chosen on the dense "
         f"model alone; differences of {MARGIN} points count, as was said before any row ran. {reached(folder)}\n\n"

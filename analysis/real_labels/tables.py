@@ -23,7 +23,7 @@ from analysis.shared.tables import accuracies
 
 COLUMNS = (
     "row", "printed", "seeds", "top1", "sd", "difference", "half_width", "half_images", "gained", "lost", "mflops",
-    "cpu_minutes", "images_per_second",
+    "minutes", "images_per_second", "devices",
 )  # fmt: skip
 
 
@@ -57,11 +57,15 @@ def of_row(row: Row, records: dict[int, dict]) -> dict:
         "top1": rounded(mean),
         "sd": rounded(sd),
         "mflops": rounded(average([r["multiply_adds"] / 1e6 for r in several])),
-        "cpu_minutes": rounded(average([r["seconds"]["training_cpu"] / 60 for r in several]), 1),
-        "images_per_second": rounded(
-            average([r["images"] / r["seconds"]["training_cpu"] for r in several]), 0
-        ),
+        "minutes": rounded(average([seconds(r) / 60 for r in several]), 1),
+        "images_per_second": rounded(average([r["images"] / seconds(r) for r in several]), 0),
+        "devices": " and ".join(sorted({r["device"] for r in several})),
     }
+
+
+def seconds(record: dict) -> float:
+    """Of training: of the core's own time, since other work shares it, or of a GPU's clock."""
+    return record["seconds"]["training_cpu" if record["device"] == "cpu" else "training"]
 
 
 def against(records: dict[int, dict], base: dict[int, dict]) -> dict:

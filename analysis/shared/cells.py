@@ -54,10 +54,12 @@ def run(
     cache: Path,
     load: Callable[[Path], nn.Module],
     measure: Callable[[nn.Module], dict],
+    device: str = "cpu",
 ) -> dict:
     """Train (or go on training) in ``out``, test, and write the record, unless there is one.
 
     load: the trained model from its folder; measure: what the record says of it
+    device: "cpu", or "auto" for a GPU where there is one; the record names what it was
     """
     import torch
 
@@ -69,7 +71,7 @@ def run(
         return done
     torch.set_num_threads(1)
     begun, cpu = time.perf_counter(), time.process_time()
-    train(cell.config(out=str(out), cache=str(cache)))
+    train(cell.config(out=str(out), cache=str(cache), device=device))
     trained, trained_cpu = time.perf_counter(), time.process_time()
     model = load(out / "model").eval()
     steps = [line for line in journal.read(out / journal.LOG) if "step" in line]
@@ -84,7 +86,7 @@ def run(
             "training": round(trained - begun, 1), "training_cpu": round(trained_cpu - cpu, 1),
             "all": round(time.perf_counter() - begun, 1), "threads": 1,
         },
-        **environment("cpu"),
+        **environment("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"),
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     scratch_file = folder / f".{cell.address}-{os.getpid()}"

@@ -26,7 +26,7 @@ def write(folder, row: Row, seed: int, right, fingerprint: str = "") -> None:
     cell = Cell(row, seed)
     record = {
         "address": cell.address, "seed": seed, "multiply_adds": 20_000_000, "images": 6000,
-        "seconds": {"training_cpu": 60.0}, "fingerprint": fingerprint or f"of {row.name}",
+        "seconds": {"training_cpu": 60.0}, "fingerprint": fingerprint or f"of {row.name}", "device": "cpu",
         "test": {"images": len(each), "right": int(each.sum()), "each": pack(each)},
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ def test_tables_pair_by_seed(tmp_path):
     assert frame.difference["other"] == 0.8 and math.isnan(frame.difference["dense"])
     assert frame.half_width["other"] == pytest.approx(4.303 * 0.2 / 3**0.5, abs=0.01)
     assert (frame.gained["other"], frame.lost["other"]) == (8, 0)
-    assert frame.images_per_second.tolist() == [100, 100] and frame.cpu_minutes.tolist() == [1, 1]
+    assert frame.images_per_second.tolist() == [100, 100] and frame.minutes.tolist() == [1, 1]
 
 
 def test_tables_pair_by_image(tmp_path):
