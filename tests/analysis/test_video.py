@@ -90,7 +90,7 @@ def test_a_cell_is_trained_once_and_its_model_shipped(tmp_path, monkeypatch):
     assert record["test"]["clips"] == 64 and sum(map(sum, record["test"]["confusion"])) == 64
     assert cells.run_cell(cell, *folders) == json.loads(json.dumps(record))
     model = stvit.load_checkpoint(tmp_path / "shelf" / cells.SEMANTIC).eval()
-    assert cells.test(model, 64)["right"] == record["test"]["right"]
+    assert abs(cells.test(model, 64)["right"] - record["test"]["right"]) <= 2, "in 8 bits a weight"
 
 
 @pytest.fixture(scope="module")
