@@ -26,7 +26,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
-from stvit.checkpoints.errors import first_line
+from stvit.checkpoints.errors import first_line, some
 from stvit.data.images import read_rgb
 from stvit.data.store import keep
 
@@ -129,6 +129,7 @@ def open_small_set(name: str, place: str, training: bool) -> torch.utils.data.Da
         unpack(which, Path(place) if place else SYSTEM / which.package.removeprefix("dataset-"), target)
     for root in roots(place):
         if holds(root, which):
+            check_whole(root / which.folder, which, f"{name} in {root / which.folder}")
             return attempt(lambda root=root: build(str(root), **split), f"{name} in {root / which.folder}")
     try:
         return build(str(target), **split, download=True)
@@ -143,6 +144,19 @@ def open_small_set(name: str, place: str, training: bool) -> torch.utils.data.Da
 
 def holds(root: Path, which: SmallSet) -> bool:
     return any(root.glob(which.folder))
+
+
+def resources(which: SmallSet) -> list[str]:
+    """The packed files of MNIST's format that a set has."""
+    return [name for name, *_ in getattr(getattr(datasets, which.builder), "resources", ())]
+
+
+def check_whole(folder: Path, which: SmallSet, what: str) -> None:
+    lacking = [Path(name).stem for name in resources(which) if not (folder / Path(name).stem).is_file()]
+    if lacking:
+        raise ValueError(
+            f"{what} is damaged or not whole: {some(lacking)} not there; remove it, and it is fetched again"
+        )
 
 
 def roots(place: str) -> list[Path]:
@@ -168,10 +182,12 @@ def attempt(build, what: str):
 
 def unpack(which: SmallSet, place: Path, target: Path) -> None:
     """Unpack the files of MNIST's format that lie in ``place`` to where torchvision looks for them: all or none."""
-    resources = getattr(getattr(datasets, which.builder), "resources", ())
-    archives = [place / name for name, *_ in resources if (place / name).exists()]
-    if not archives:
+    archives = [place / name for name in resources(which)]
+    lacking = [archive.name for archive in archives if not archive.is_file()]
+    if len(lacking) == len(archives):
         return
+    if lacking:
+        raise ValueError(f"{place} has no {some(lacking)}: {which.builder} is {len(archives)} files")
     folder = target / which.folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as scratch:

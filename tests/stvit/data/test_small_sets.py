@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_sets import write_cifar10, write_mnist
+from small_sets import idx, write_cifar10, write_mnist
 from torchvision import datasets
 
 from stvit.data import small_sets
@@ -104,7 +104,13 @@ DAMAGED = {
     "labels that break off": ("train-labels-idx1-ubyte", lambda b: b[:-9], "damaged"),
     "an empty file": ("train-images-idx3-ubyte", lambda b: b"", "damaged or not whole"),
     "no format": ("train-images-idx3-ubyte", lambda b: b"text" * 99, "damaged or not whole"),
-    "a file is missing": ("train-labels-idx1-ubyte", None, "damaged or not whole"),
+    "a file is missing": ("train-labels-idx1-ubyte", None, "not whole: train-labels-idx1-ubyte not there"),
+    "labels for images": (
+        "train-images-idx3-ubyte",
+        lambda b: idx(np.arange(40) % 10),
+        "damaged or not whole: .",
+    ),
+    "images of no pixels": ("train-images-idx3-ubyte", lambda b: idx(np.zeros((40, 0, 28))), "damaged"),
 }
 
 
@@ -129,6 +135,55 @@ def test_a_packed_file_that_breaks_off(tmp_path):
     with pytest.raises(ValueError, match="sets/train-images-idx3-ubyte.gz is damaged"):
         read_small_set("fashion_mnist", "sets", True, 28)
     assert not list(tmp_path.rglob(".part*"))
+
+
+def test_a_packed_file_that_is_missing(tmp_path):
+    write_mnist(tmp_path / "sets", packed=True)
+    (tmp_path / "sets" / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(ValueError, match="sets has no t10k-labels-idx1-ubyte.gz: FashionMNIST is 4 files"):
+        read_small_set("fashion_mnist", "sets", True, 28)
+    assert not (tmp_path / "sets" / "FashionMNIST" / "raw").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "t10k"])
+def test_a_packed_file_whose_bits_turned(name, tmp_path):
+    """Every byte is under gzip's checksum; nothing of the others is lost or left behind."""
+    write_mnist(tmp_path / "sets", packed=True)
+    path = tmp_path / "sets" / f"{name}-images-idx3-ubyte.gz"
+    good = path.read_bytes()
+    path.write_bytes(good[:-8] + bytes([good[-8] ^ 1]) + good[-7:])
+    with pytest.raises(
+        ValueError, match=f"{name}-images-idx3-ubyte.gz is damaged: CRC check failed"
+    ) as error:
+        read_small_set("fashion_mnist", "sets", True, 28)
+    assert "\n" not in str(error.value)
+    path.write_bytes(good)
+    assert len(read_small_set("fashion_mnist", "sets", True, 28)[1]) == 40
+
+
+def test_damage_ends_a_training_in_one_line_and_nothing_is_lost(tmp_path, capsys):
+    """A run that goes on after its data was damaged says so, keeps its state, and goes on when it is mended."""
+    from stvit.train import main
+
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
+    write_mnist(raw)
+    words = "--data fashion_mnist --model micro_deit --recipe micro --image-size 28 --train-images 0 --batch-size 16"
+    sizes = ["--model-args", "img_size=28", "patch_size=4", "embed_dim=16", "depth=1", "num_heads=2"]
+    words = [*words.split(), "--device", "cpu", "--out", str(tmp_path / "run"), *sizes]
+    assert main([*words, "--epochs", "2"]) == 0
+    state = (tmp_path / "run" / "last.pt").read_bytes()
+    path = raw / "train-images-idx3-ubyte"
+    good = path.read_bytes()
+    path.write_bytes(good[:500])
+    capsys.readouterr()
+    assert main([*words, "--epochs", "2"]) == 1
+    said = capsys.readouterr().out
+    assert (
+        said.startswith("error: fashion_mnist in data/FashionMNIST/raw is damaged") and said.count("\n") == 1
+    )
+    assert (tmp_path / "run" / "last.pt").read_bytes() == state
+    path.write_bytes(good)
+    assert main([*words, "--epochs", "2"]) == 0
 
 
 @pytest.mark.parametrize(
