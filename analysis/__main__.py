@@ -18,6 +18,7 @@ from analysis.results import HOME, RESULTS, ROOT, versions
 STATE = HOME / ".cache" / "reproduce.json"
 OFF_THE_SHELF = "results/offtheshelf/cells"
 CHECKPOINTS = "results/checkpoints"
+VERDICTS = tuple(f"results/{name}/conclusions.csv" for name in ("distilled", "real_labels", "ablations"))
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ JOBS = [
         "diversity",
         "how diverse the tokens are that each method leaves",
         ("analysis/paper/bat_fig6.csv", OFF_THE_SHELF),
+    ),
+    Job(
+        "conclusions",
+        "what the papers conclude, as each source of evidence tells it",
+        tuple(name for name in VERDICTS if (HOME / name).exists()),
     ),
     Job("overhead", "what deciding and merging cost beside the layers, timed on this machine", measures=True),
 ]

@@ -15,7 +15,12 @@ from pathlib import Path
 from analysis.results import RESULTS
 
 TEMPLATE = Path(__file__).with_name("page.html")
-FIRST = ("overview", "complexity", "cluster_sim")  # the order of the sections; others follow by name
+FIRST = (
+    "overview",
+    "conclusions",
+    "complexity",
+    "cluster_sim",
+)  # the order of the sections; others follow by name
 
 
 def write(results: Path = RESULTS) -> Path:
