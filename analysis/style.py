@@ -102,7 +102,7 @@ def save(fig: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def shown(fig: Figure, dpi: int = 120):
+def shown(fig: Figure, dpi: int = 110):
     """The figure as a picture for a notebook, with 256 colours: a third of the bytes; it is closed."""
     import matplotlib.pyplot as plt
     from IPython.display import Image
