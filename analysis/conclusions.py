@@ -27,6 +27,10 @@ SOURCES = {
 }  # folder → name
 DIFFER, NO_SOURCE = "sources differ", "not asked"
 FILE = "conclusions.csv"
+ABOUT = (
+    "Each source judges by the differences of its own rows, which its report shows. *together* is a verdict that some "
+    "source reaches and none contradicts; it is a word about these sources, and no test of its own."
+)
 LACKING = "no report has judged conclusions yet: python -m analysis.ablations --report does"
 
 
@@ -88,7 +92,7 @@ def write(frame: pd.DataFrame, out: Path | None = None, results: Path = RESULTS)
         "conclusions", "What the papers conclude, from every source", "python -m analysis.conclusions --report",
         config={"sources": list(sources)}, inputs=list(sources.values()), out=out,
     ) as report:  # fmt: skip
-        report.prose(f"{summary(frame)} {' '.join(__doc__.split(':', 1)[1].split())}")
+        report.prose(f"{summary(frame)} {ABOUT}")
         report.table("conclusions", frame, caption)
 
 

@@ -5,6 +5,7 @@ python -m analysis.real_labels run               train what has no record yet; s
 python -m analysis.real_labels run --rows dense "4 tokens" --seeds 3
 python -m analysis.real_labels run --device auto --jobs 8      on a GPU, several cells at a time
 python -m analysis.real_labels tabulate          tables and verdicts from the records, also as CSV, JSON or LaTeX
+python -m analysis.real_labels pilot epochs=1 lr=0.02          how the recipe was chosen: the dense model alone
 python -m analysis.real_labels --report          tables and figure in results/real_labels, from the records
 
 60,000 training and 10,000 test images of 28 × 28 pixels (Xiao et al. 2017, MIT licence), found where
@@ -74,6 +75,15 @@ def tabulate(args: argparse.Namespace) -> int:
     return 0
 
 
+def pilot(args: argparse.Namespace) -> int:
+    from analysis.real_labels.pilot import run as run_pilot
+    from stvit.training.config import pairs
+
+    scores = run_pilot(pairs(args.changes), args.seed)
+    print(f"top-1 {scores['top1']:.2f} ± {scores['top1_half']:.2f} % of held-out training images")
+    return 0
+
+
 @command("analysis.real_labels")
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(
@@ -94,6 +104,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     loop.add_arguments(runner)
     runner.set_defaults(do=run)
+    trial = actions.add_parser(
+        "pilot", help="the dense model with another recipe, on held-out training images"
+    )
+    trial.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="options of stvit.train, as lr=0.02")
+    trial.add_argument("--seed", type=at_least(0), default=100, help="one that the grid does not use (100)")
+    trial.set_defaults(do=pilot)
     printer = actions.add_parser("tabulate", parents=[common], help="tables and verdicts from the records")
     formats.add_arguments(printer)
     printer.set_defaults(do=tabulate)

@@ -4,7 +4,7 @@ Images of 28 × 28 pixels in patches of 4 are 7 × 7 = 49 tokens; six layers of 
 proportions: a third of the layers before the STGM, 4 semantic tokens of 49 (16 of 196) unless a table says
 otherwise. Rows of a table share head, optimizer, seeds and order of images with the row that they are compared to.
 
-TRAINING was chosen on the dense model alone, MARGIN before any row ran.
+TRAINING was chosen on the dense model alone (``python -m analysis.real_labels pilot``), MARGIN before any row ran.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_sets import write_mnist
 
-from analysis.real_labels import cells, design
+from analysis.real_labels import cells, design, pilot
 from analysis.real_labels.cells import CELLS, Cell, pack, plan, record_of, unpack
 from analysis.real_labels.design import CLAIMS, SEEDS, TABLES
 from analysis.shared import twins, verdicts
@@ -78,6 +78,25 @@ def test_a_cell_from_training_to_record(tmp_path, monkeypatch):
     assert len(each) == 20 and each.sum() == record["test"]["right"]
     assert record["fingerprint"] == fingerprint(TINY) and record["multiply_adds"] > 1e5
     assert record["device"] == "cpu" and record["versions"]["torch"]
+
+
+def test_a_pilot_looks_at_no_test_image(tmp_path, monkeypatch):
+    from stvit.data.small_sets import read_small_set
+
+    content = write_mnist(tmp_path / "data" / "FashionMNIST" / "raw")
+    monkeypatch.chdir(tmp_path)
+    pilot.write_split(tmp_path / "pilot", learnt=30)
+    learnt, held_out = (
+        read_small_set("fashion_mnist", str(tmp_path / "pilot"), training, 28) for training in (True, False)
+    )
+    images, labels = (content[f"train-{name}"] for name in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+    for (found, classes, _), part in ((learnt, slice(30)), (held_out, slice(30, 40))):
+        assert (found[:, 0].numpy() == images[part]).all() and (classes.numpy() == labels[part]).all()
+    monkeypatch.setattr(pilot, "DENSE", Row("tiny", "micro_deit", dict(embed_dim=16, depth=1, num_heads=2)))
+    scores = pilot.run(dict(epochs=1, batch_size=10, lr=0.02), scratch=tmp_path)
+    assert scores["images"] == 10
+    with pytest.raises(ValueError, match="unknown option 'learning_rate'"):
+        pilot.run(dict(learning_rate=0.02), scratch=tmp_path)
 
 
 def test_records_in_the_repository_are_whole():
