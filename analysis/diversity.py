@@ -172,7 +172,8 @@ def plot_real(frame):
         axes[2].set(ylabel="top-1 on ImageNet (%)")
         axes[2].set_title("Accuracy, as printed", fontsize=8)
         for ax in axes:
-            ax.set(xlabel="keep rate", xlim=(0.9, 0.05))
+            ax.set(xlabel="keep rate", xlim=(0.9, 0.15))
+        for ax in axes[::2]:
             ax.legend(loc="lower left", fontsize=6)
     return fig
 

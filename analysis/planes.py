@@ -31,6 +31,7 @@ COLOUR = {
     "STViT": style.METHOD["stvit"], "BAT": style.METHOD["bat"], "EViT+BAT": style.YELLOW,
     "EViT": style.METHOD["evit"], "DynamicViT": style.METHOD["dynamicvit"], "dense": style.INK,
 }  # fmt: skip
+REAL_COLOUR = {**style.METHOD, "random": style.SKY, "meanpool": style.YELLOW}
 OURS = {"deit": "dense", "stvit": "STViT", "bat": "BAT", "evit": "EViT", "dynamicvit": "DynamicViT", "tome": "ToMe",
         "topk": "top-k", "random": "random", "meanpool": "mean pooling"}  # fmt: skip
 
@@ -222,8 +223,8 @@ def plot_real(frame):
         for ax, x, label in zip(axes, ("share", "time"), ("multiply-adds", "measured time"), strict=True):
             for row, rows in frame.assign(time=1 / frame.times_as_fast).groupby("row", sort=False):
                 rows = rows.sort_values(x)
-                name = OURS.get(row)
-                colour = COLOUR.get(name, style.GREY)
+                name = row in REAL_COLOUR
+                colour = REAL_COLOUR.get(row, "#c9c9c9")
                 ax.plot(
                     rows[x],
                     rows.cosine,

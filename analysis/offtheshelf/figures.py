@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from analysis import style
 
 if TYPE_CHECKING:
@@ -104,11 +106,11 @@ def draw_dots(ax, part: pd.DataFrame, measure: str, places: dict[str, int], colo
     ax.plot(part[measure], at, "o", color=colour, ms=4, mec="white", mew=0.4, label=name)
 
 
-def ranking(frame: pd.DataFrame) -> list[str]:
-    """Rows by their cosine beyond what the rows of like cost have: the best for its multiply-adds first."""
-    ordered = frame.sort_values("share")
-    usual = ordered.cosine.rolling(max(3, len(frame) // 8), center=True, min_periods=1).median()
-    return list((ordered.cosine - usual).groupby(ordered.row).mean().sort_values(ascending=False).index)
+def ranking(frame: pd.DataFrame, base: str = "topk") -> list[str]:
+    """Rows by their cosine above what ``base`` has at the same multiply-adds, the mean over keep rates."""
+    known = frame[frame.row == base].sort_values("share")
+    usual = np.interp(frame.share, [*known.share, 1], [*known.cosine, 1])
+    return list((frame.cosine - usual).groupby(frame.row).mean().sort_values(ascending=False).index)
 
 
 def figure_1(frame: pd.DataFrame) -> Figure:

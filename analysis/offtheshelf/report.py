@@ -54,8 +54,8 @@ def one_study(r: Report, study: dict, number: int) -> pd.DataFrame:
     r.figure(
         f"field{suffix}",
         figures.field(frame, dense),
-        "The field in one picture, best first for what it costs: each method a row, each keep rate a dot, from light "
-        "(0.3) to dark; bars are 95 % intervals. The dense model is at 1 everywhere.",
+        "The field in one picture, in the order of what a method has above top-k at the same multiply-adds: each "
+        "method a row, each keep rate a dot; bars are 95 % intervals. The dense model is at 1 everywhere.",
         alt="Dots of each method's similarity to the dense model, multiply-adds and time, a row a method",
     )
     r.table(f"table{suffix}", frame, "Every method at every keep rate.", digits=3)
