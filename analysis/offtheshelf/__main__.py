@@ -2,6 +2,7 @@
 
 python -m analysis.offtheshelf --model dinov2_small --crops 100 --methods bat evit topk
 python -m analysis.offtheshelf --model vit_small_patch16_224 --folder holiday --size 224
+python -m analysis.offtheshelf --probe --size 98 --methods bat evit topk tome random --rates .5 .7
 python -m analysis.offtheshelf --report     results/offtheshelf, from the cells that are shipped
 """
 
@@ -17,7 +18,8 @@ from analysis.commands import Parser, at_least, command
 from analysis.offtheshelf.settings import RATES
 
 SHOWN = ("method", "setting", "tokens", "share", "times_as_fast", "cosine", "cosine_low", "cosine_high", "retrieved",
-         "correlation", "iou", "front")  # fmt: skip
+         "correlation", "iou", "front", "linear", "linear_low", "linear_high", "linear_lost", "knn",
+         "knn_lost")  # fmt: skip
 
 
 def measured(args: argparse.Namespace):
@@ -36,15 +38,35 @@ def measured(args: argparse.Namespace):
     head = stvit.saliency_head() if args.model == "dinov2_small" else None
     photographs = in_folder(args.folder) if args.folder else installed() if args.debian else shipped()
     crops = cut(photographs, args.crops, args.size, args.seed)
-    study = cells.begin(subject, head, crops, args.cells, args.seed, args.size)
+    folder = args.cells or cells.OWN
+    study = cells.begin(subject, head, crops, folder, args.seed, args.size)
     plan, notes = settings.plan(subject.model, study.cost, args.methods, tuple(args.rates))
     plan = sorted(plan, key=lambda one: args.rates.index(one.rate) if one.rate else len(args.rates))
     finish(plan, partial(cells.read, study), partial(cells.measured, study), after=report_progress)
     print(*notes, sep="\n", file=sys.stderr)
     wanted = {one.key for one in plan}
-    found = next(one for one in cells.studies(args.cells) if one["address"] == study.folder.name)
+    found = next(one for one in cells.studies(folder) if one["address"] == study.folder.name)
     kept = [cell for cell in found["cells"] if key_of(cell) in wanted]
     return {**found, "cells": kept}
+
+
+def probed(args: argparse.Namespace):
+    """Labelled images by the dense model's own probes; what an earlier run has kept is read."""
+    import torch
+
+    from analysis.offtheshelf import cells, probes, settings
+    from analysis.shared.loop import finish
+    from analysis.shared.models import open_pretrained
+
+    torch.set_num_threads(args.threads)
+    subject = open_pretrained(args.model, args.size)
+    folder = args.cells or probes.OWN
+    asked = probes.begin(subject, args.probe, args.size, args.train_images, args.test_images, folder)
+    plan, notes = settings.plan(subject.model, asked.cost, args.methods, tuple(args.rates))
+    plan = sorted(plan, key=lambda one: args.rates.index(one.rate) if one.rate else len(args.rates))
+    finish([None, *plan], partial(probes.read, asked), partial(probes.measured, asked))
+    print(*notes, sep="\n", file=sys.stderr)
+    return next(one for one in cells.studies(folder) if one["address"] == asked.folder.name)
 
 
 def report_progress(setting, cell: dict) -> None:
@@ -61,7 +83,7 @@ def key_of(cell: dict) -> str:
 
 @command("analysis.offtheshelf")
 def main(argv: list[str] | None = None) -> int:
-    from analysis.offtheshelf import cells, tables
+    from analysis.offtheshelf import probes, tables
 
     parser = Parser(
         prog="python -m analysis.offtheshelf",
@@ -78,7 +100,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="default: all")
     parser.add_argument("--rates", nargs="+", type=float, default=list(RATES), metavar="RATE")
     parser.add_argument("--threads", type=at_least(1), default=1)
-    parser.add_argument("--cells", type=Path, default=cells.OWN, help="folder that keeps what is measured")
+    parser.add_argument("--cells", type=Path, help="folder that keeps what is measured")
+    parser.add_argument(
+        "--probe",
+        nargs="?",
+        const="fashion_mnist",
+        metavar="DATA",
+        help="labelled images instead, by the dense model's linear and k-NN probes (fashion_mnist)",
+    )
+    parser.add_argument(
+        "--train-images", type=at_least(1), default=2000, help="that --probe is fitted on (2000)"
+    )
+    parser.add_argument(
+        "--test-images", type=at_least(1), default=1000, help="that --probe is asked about (1000)"
+    )
     parser.add_argument(
         "--report", action="store_true", help="write results/offtheshelf from the shipped cells"
     )
@@ -93,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
             print(report.LACKING)
             return 0
     else:
-        frame = tables.table(measured(args))
+        frame = probes.table(probed(args)) if args.probe else tables.table(measured(args))
     if not formats.emit(frame, args):
         print(formats.render(frame[[name for name in SHOWN if name in frame]], digits=3))
     return 0
