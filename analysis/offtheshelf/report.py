@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.offtheshelf import cells, claims, figures, tables
+from analysis.offtheshelf import cells, claims, figures, probes, tables
 from analysis.offtheshelf.claims import CAPTION_MARGIN, MARGIN
 from analysis.results import Report
 
@@ -16,10 +16,14 @@ LACKING = (
 )
 
 
-def write(out: Path | None = None, folder: Path = cells.SHIPPED) -> pd.DataFrame:
-    """Every study in ``folder``, the largest first; returns the first one's table."""
+def write(
+    out: Path | None = None, folder: Path = cells.SHIPPED, labelled: Path = probes.SHIPPED
+) -> pd.DataFrame:
+    """Every study in ``folder``, the largest first, then those of ``labelled``; returns the first one's table."""
     found = sorted(cells.studies(folder), key=lambda study: -len(study["cells"]))
+    asked = cells.studies(labelled)
     inputs = [folder / study["address"] / cells.STUDY for study in found]
+    inputs += [labelled / study["address"] / cells.STUDY for study in asked]
     config = {study["address"]: context(study) for study in found}
     with Report(
         "offtheshelf", "Off the shelf: reductions in a trained model", COMMAND, config, None, inputs, out
@@ -27,6 +31,8 @@ def write(out: Path | None = None, folder: Path = cells.SHIPPED) -> pd.DataFrame
         frames = [one_study(r, study, number) for number, study in enumerate(found)]
         if not found:
             r.prose(f"**{LACKING}.**")
+        for study in asked:
+            on_labels(r, study)
     return frames[0] if frames else pd.DataFrame()
 
 
@@ -83,6 +89,28 @@ def one_study(r: Report, study: dict, number: int) -> pd.DataFrame:
     r.heading("Method by method")
     r.prose("\n".join(f"- {line}" for line in tables.sentences(frame)))
     return frame
+
+
+def on_labels(r: Report, study: dict) -> None:
+    """The section on labelled images."""
+    frame, judged = probes.table(study), probes.judge(study)
+    r.heading(f"Labels: {study['data']}")
+    r.prose(
+        "The same question with labels: a linear probe and the vote of 20 neighbours, both fitted on the dense model's "
+        f"features of {study['train_images']:,} training images of {study['data']} at {study['size']} × "
+        f"{study['size']} pixels and never again, read the features of each reduced model for {study['images']:,} test "
+        "images. Intervals are 95 % from bootstrap over test images; *lost* is what the dense model has more, on the "
+        "same images."
+    )
+    r.table(f"labels_{study['data']}", frame, "Top-1 in per cent by the dense model's probes.", digits=3)
+    if len(judged):
+        r.prose("\n".join(f"- {line}" for line in claims.in_words(judged)))
+        r.table(
+            f"labels_claims_{study['data']}",
+            judged,
+            f"Paired differences in points; margin {probes.MARGIN:g}; all intervals hold together at 95 %.",
+            digits=3,
+        )
 
 
 def introduction(study: dict, frame: pd.DataFrame) -> str:

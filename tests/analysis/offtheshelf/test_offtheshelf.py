@@ -231,7 +231,7 @@ def test_the_report_is_derived_from_cells_alone(tmp_path):
         cells.write(cell, folder / f"{cell['row']}-{cell['rate']}.json")
     cells.write(content, folder / cells.STUDY)
     cells.write({"a model": 7}, folder / cells.COSTS)
-    frame = report.write(tmp_path / "out", tmp_path / "cells")
+    frame = report.write(tmp_path / "out", tmp_path / "cells", tmp_path / "none")
     assert len(frame) == 10
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert record["config"]["a" * 12]["weights"] == "w" and record["config"]["a" * 12]["photographs"]
@@ -255,7 +255,7 @@ def test_the_best_for_its_cost_comes_first():
 
 
 def test_without_cells_the_report_says_what_to_run(tmp_path):
-    assert report.write(tmp_path / "out", tmp_path / "empty").empty
+    assert report.write(tmp_path / "out", tmp_path / "empty", tmp_path / "none").empty
     blocks = json.loads((tmp_path / "out" / "record.json").read_text())["blocks"]
     assert len(blocks) == 1 and "python -m analysis.offtheshelf --cells" in blocks[0]["text"]
 
