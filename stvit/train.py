@@ -1,6 +1,7 @@
 """``python -m stvit.train``: one loop for a CPU, a GPU, many GPUs and many machines.
 
 python -m stvit.train --data scenes --model micro_stvit --epochs 2
+python -m stvit.train --data fashion_mnist --model micro_stvit     (found, or downloaded; cifar10 and others alike)
 python -m stvit.train --task segment --data scenes --model micro_stvit_r_swin
 python -m stvit.train --base deit_small_patch16_224 --method bat --keep-rate 0.7 --data path/to/photographs
 python -m stvit.train --recipe deit --model stvit_deit_small_patch16_224 --data path/to/imagenet

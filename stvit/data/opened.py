@@ -50,6 +50,7 @@ class DataKind:
     pixels: how images are scaled, in the words of timm's configurations
     drawn: made by this program, needs no files
     moving: clips and videos rather than images
+    size: height and width of its images, where all are alike and small
     """
 
     prefix: str
@@ -61,6 +62,7 @@ class DataKind:
     pixels: dict | None = None
     drawn: bool = False
     moving: bool = False
+    size: int = 0
 
     @property
     def written(self) -> str:
@@ -90,7 +92,8 @@ def small_set(name: str) -> DataKind:
     source = partial(on_device.small_set_source, name)
     held_out = partial(on_device.held_out_small_set, name)
     what = "torchvision's, found here or downloaded; NAME:FOLDER says where"
-    return DataKind(name, ":FOLDER", what, source, held_out, pixels=dict(mean=folders.MEAN, std=folders.STD))
+    pixels, size = dict(mean=folders.MEAN, std=folders.STD), small_sets.SETS[name].size
+    return DataKind(name, ":FOLDER", what, source, held_out, pixels=pixels, size=size)
 
 
 # By task; of two kinds that match, the first one counts, so that a folder comes last.

@@ -42,6 +42,7 @@ class SmallSet:
     builder: its class in ``torchvision.datasets``
     folder: what it has in the root folder (a pattern of names)
     splits: the class's arguments for training and for evaluation
+    size: height and width of its images; of photographs, what micro models are given
     mirrored: mirror images belong to the same class
     package: Debian's, whose files are in SYSTEM without the ``dataset-``
     """
@@ -49,24 +50,25 @@ class SmallSet:
     builder: str
     folder: str
     splits: tuple[dict, dict]
+    size: int
     mirrored: bool = True
     package: str = ""
 
 
 SETS = {
-    "mnist": SmallSet("MNIST", "MNIST/raw", TRAIN_FLAG, mirrored=False, package="dataset-mnist"),
+    "mnist": SmallSet("MNIST", "MNIST/raw", TRAIN_FLAG, 28, mirrored=False, package="dataset-mnist"),
     "fashion_mnist": SmallSet(
-        "FashionMNIST", "FashionMNIST/raw", TRAIN_FLAG, package="dataset-fashion-mnist"
+        "FashionMNIST", "FashionMNIST/raw", TRAIN_FLAG, 28, package="dataset-fashion-mnist"
     ),
-    "cifar10": SmallSet("CIFAR10", "cifar-10-batches-py", TRAIN_FLAG),
-    "cifar100": SmallSet("CIFAR100", "cifar-100-python", TRAIN_FLAG),
-    "stl10": SmallSet("STL10", "stl10_binary", SPLIT_NAME),
-    "svhn": SmallSet("SVHN", "*_32x32.mat", SPLIT_NAME, mirrored=False),
+    "cifar10": SmallSet("CIFAR10", "cifar-10-batches-py", TRAIN_FLAG, 32),
+    "cifar100": SmallSet("CIFAR100", "cifar-100-python", TRAIN_FLAG, 32),
+    "stl10": SmallSet("STL10", "stl10_binary", SPLIT_NAME, 96),
+    "svhn": SmallSet("SVHN", "*_32x32.mat", SPLIT_NAME, 32, mirrored=False),
     "oxford_iiit_pet": SmallSet(
-        "OxfordIIITPet", "oxford-iiit-pet", ({"split": "trainval"}, {"split": "test"})
+        "OxfordIIITPet", "oxford-iiit-pet", ({"split": "trainval"}, {"split": "test"}), 64
     ),
-    "flowers102": SmallSet("Flowers102", "flowers-102", SPLIT_NAME),
-    "food101": SmallSet("Food101", "food-101", SPLIT_NAME),
+    "flowers102": SmallSet("Flowers102", "flowers-102", SPLIT_NAME, 64),
+    "food101": SmallSet("Food101", "food-101", SPLIT_NAME, 64),
 }
 
 

@@ -137,6 +137,9 @@ class TrainConfig:
         sized = {"drop_path": drop_path_of(recipe, given)} if recipe in DROP_PATHS else {}
         values = {**RECIPES[recipe], **sized, **given}
         values["model_args"] = {**RECIPES[recipe].get("model_args", {}), **given.get("model_args", {})}
+        if recipe == "small_set":
+            size = values.setdefault("image_size", kind_of(values.get("data", "")).size or 32)
+            values["model_args"].setdefault("img_size", size)
         config = cls(**{**values, "recipe": recipe})
         config.check()
         return config
@@ -241,7 +244,7 @@ def check_model(name: str) -> None:
 
 
 def usual_recipe(given: dict) -> str:
-    """What a model was meant to be trained with: small models for scenes, else the recipe of task and trunk."""
+    """What a model was meant to be trained with: small models for scenes and small sets, else task's and trunk's."""
     task = given.get("task", "classify")
     if task == "distill":
         return "distill"
@@ -255,6 +258,8 @@ def usual_recipe(given: dict) -> str:
     if "lvvit" in given.get("model", ""):
         return "lvvit"
     swin = "swin" in given.get("model", "")
+    if kind.size and not swin and given.get("model", "micro").startswith("micro"):
+        return "small_set"
     if kind.drawn:
         return "micro_swin" if swin else "micro"
     return "swin" if swin else "deit"

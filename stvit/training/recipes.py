@@ -44,6 +44,11 @@ RECIPES: dict[str, dict] = {
         model_args=dict(img_size=48, patch_size=6, embed_dim=64, depth=6, num_heads=4, mlp_ratio=3),
         model="micro_stvit", image_size=48, **SHORT,
     ),
+    # The small sets of torchvision, at their own size (img_size follows image_size): chosen on the dense model
+    "small_set": dict(
+        model="micro_stvit", model_args=dict(patch_size=4, embed_dim=64, depth=6, num_heads=4, mlp_ratio=3),
+        **{**SHORT, "train_images": 0, "eval_images": 0, "epochs": 5, "lr": 0.01, "min_lr": 0.0, "padding": 0.0},
+    ),
     # Video Swin's on Kinetics-400, from ImageNet weights: clips of 32 frames, every second of them
     "video_swin": dict(
         model="stvit_video_swin_tiny", epochs=30, batch_size=64, opt="adamw", lr=3e-4, weight_decay=0.02,

@@ -113,6 +113,38 @@ def test_a_part_can_be_asked_for(folder):
     assert names[9] == "Ankle boot" and sum(len(labels) for _, labels in batches) == 5
 
 
+@pytest.mark.parametrize("model", ["micro_stvit", "micro_deit", "micro_bat"])
+def test_a_set_and_a_model_are_enough(folder, tmp_path, capsys, model):
+    """Size of the images and of the model, and the recipe, follow from the set."""
+    words = [
+        "--data",
+        f"fashion_mnist:{folder}",
+        "--model",
+        model,
+        "--out",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+    ]
+    assert train([*words, "--epochs", "1", "--batch-size", "20"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["images"] == 20
+    assert evaluate([str(tmp_path / "run" / "model"), "--data", words[1], "--json", "--device", "cpu"]) == 0
+    record = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert record["pretrained_cfg"]["input_size"] == [3, 28, 28]
+
+
+def test_what_is_usual_for_a_set():
+    of = TrainConfig.of
+    assert (of(data="cifar10").recipe, of(data="cifar10").model) == ("small_set", "micro_stvit")
+    for data, size in (("fashion_mnist", 28), ("cifar100:somewhere", 32), ("stl10", 96)):
+        config = of(data=data, model="micro_evit")
+        assert (config.image_size, config.model_args["img_size"]) == (size, size)
+    assert of(data="cifar10", image_size=40).model_args["img_size"] == 40
+    assert of(data="cifar10", model="deit_tiny_patch16_224").recipe == "deit"
+    assert of(data="cifar10", recipe="small_set", model_args=dict(patch_size=2)).model_args["patch_size"] == 2
+    assert of(data="photographs", recipe="small_set").image_size == 32
+
+
 def test_it_trains_and_is_evaluated_by_the_commands(folder, tmp_path, capsys):
     words = [
         "--recipe", "micro", "--model", "micro_deit", "--image-size", "28", "--train-images", "0", "--eval-images", "0",

@@ -1,6 +1,7 @@
 """torchvision's small sets: found in each place, read as they are, and named in one line where they are damaged."""
 
 import gzip
+import json
 from urllib.error import URLError
 
 import numpy as np
@@ -54,6 +55,26 @@ def test_cifar(tmp_path, monkeypatch):
     images, labels, names = read_small_set("cifar10", "", True, 32)
     assert np.array_equal(images, expected) and images.dtype == torch.uint8
     assert labels.tolist() == [0, 1, 2, 9] * 5 and names[9] == "class 9"
+
+
+def test_cifar_trains(tmp_path, monkeypatch, capsys):
+    from stvit.train import main
+
+    write_cifar10(tmp_path / "data", datasets.CIFAR10, monkeypatch)
+    words = [
+        "--data",
+        "cifar10",
+        "--model",
+        "micro_stvit",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "10",
+        "--device",
+        "cpu",
+    ]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["images"] == 4
 
 
 def test_a_pickle_that_is_not_cifars_is_not_opened(tmp_path, monkeypatch):
