@@ -18,8 +18,7 @@ from analysis.ablations.cells import CELLS
 from analysis.ablations.design import SEEDS, TABLES
 from analysis.ablations.tables import accuracies_of
 from analysis.shared.rows import INITIALIZATION_CLAIMS, KEEP_RATE_CLAIMS, Claim, above, every_step_adds
-from analysis.shared.statistics import paired, pooled_half_width
-from analysis.shared.verdicts import combine, described, judge
+from analysis.shared.verdicts import conclusions
 
 CLAIMS = (
     Claim(
@@ -99,24 +98,5 @@ CLAIMS = (
 
 def verdicts(claims=CLAIMS, tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
     """Each conclusion, its verdicts, and the differences behind them."""
-    found = {table.name: accuracies_of(table, seeds, folder) for table in tables}
-    halves = {name: pooled_half_width(rows, seeds) for name, rows in found.items()}
-    lines = []
-    for claim in claims:
-        rows, half = found[claim.table], halves[claim.table]
-        parts, pooled, evidence = [], [], []
-        for one, relation, other in claim.comparisons:
-            differences = paired(rows[one], rows[other])
-            parts.append(judge(relation, differences))
-            pooled.append(judge(relation, differences, half))
-            evidence.append(f"{one} − {other}: {described(differences, half)}")
-        lines.append(
-            {
-                "table": claim.table,
-                "conclusion": claim.words,
-                "verdict": combine(parts),
-                "pooled": combine(pooled),
-                "evidence": "; ".join(evidence),
-            }
-        )
-    return pd.DataFrame(lines)
+    frame = conclusions(claims, {table.name: accuracies_of(table, seeds, folder) for table in tables}, seeds)
+    return frame.drop(columns="verdict").rename(columns={"alone": "verdict"})

@@ -14,34 +14,9 @@ import pandas as pd
 from analysis.real_labels.cells import CELLS
 from analysis.real_labels.design import CLAIMS, SEEDS, TABLES
 from analysis.real_labels.tables import accuracies_of
-from analysis.shared.statistics import paired, pooled_half_width
-from analysis.shared.verdicts import combine, described, judge, judge_together
+from analysis.shared.verdicts import conclusions
 
 
 def verdicts(claims=CLAIMS, tables=TABLES, seeds=SEEDS, folder: Path = CELLS) -> pd.DataFrame:
     """Each conclusion, its verdicts, and the differences behind them."""
-    found = {table.name: accuracies_of(table, seeds, folder) for table in tables}
-    halves = {name: pooled_half_width(rows, seeds) for name, rows in found.items()}
-    cases = [
-        [(relation, paired(found[claim.table][one], found[claim.table][other]))
-         for one, relation, other in claim.comparisons]
-        for claim in claims
-    ]  # fmt: skip
-    together = iter(judge_together([case for several in cases for case in several]))
-    lines = []
-    for claim, several in zip(claims, cases, strict=True):
-        half = halves[claim.table]
-        lines.append(
-            {
-                "table": claim.table,
-                "conclusion": claim.words,
-                "verdict": combine([next(together) for _ in several]),
-                "alone": combine([judge(*case) for case in several]),
-                "pooled": combine([judge(*case, half) for case in several]),
-                "evidence": "; ".join(
-                    f"{one} − {other}: {described(differences, half)}"
-                    for (one, _, other), (_, differences) in zip(claim.comparisons, several, strict=True)
-                ),
-            }
-        )
-    return pd.DataFrame(lines)
+    return conclusions(claims, {table.name: accuracies_of(table, seeds, folder) for table in tables}, seeds)

@@ -6,7 +6,14 @@ comparison holds if the interval lies wholly on the claimed side, fails if wholl
 
 from __future__ import annotations
 
-from analysis.shared.statistics import holm, spread, tail
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.shared.rows import Claim
+from analysis.shared.statistics import holm, paired, pooled_half_width, spread, tail
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "cannot tell at this size", "not run"
 MARGIN, FEWEST = 0.5, 3
@@ -60,6 +67,44 @@ def combine(verdicts: list[str]) -> str:
         if verdict in verdicts:
             return verdict
     return HOLDS
+
+
+def conclusions(
+    claims: Sequence[Claim], found: Mapping[str, Mapping[str, dict[int, float]]], seeds: Sequence[int]
+) -> pd.DataFrame:
+    """Each claim, its verdicts, and the differences behind them.
+
+    found: of each table, its rows' accuracies by seed
+    verdict corrects for all comparisons of all claims (Holm); alone judges each by its own interval; pooled by that
+    with the spread of all complete rows of the table taken as one
+    """
+    import pandas as pd
+
+    halves = {name: pooled_half_width(rows, seeds) for name, rows in found.items()}
+    cases = [
+        [(relation, paired(found[claim.table][one], found[claim.table][other]))
+         for one, relation, other in claim.comparisons]
+        for claim in claims
+    ]  # fmt: skip
+    together = iter(judge_together([case for several in cases for case in several]))
+    lines = []
+    for claim, several in zip(claims, cases, strict=True):
+        half = halves[claim.table]
+        evidence = (
+            f"{one} − {other}: {described(differences, half)}"
+            for (one, _, other), (_, differences) in zip(claim.comparisons, several, strict=True)
+        )
+        lines.append(
+            {
+                "table": claim.table,
+                "conclusion": claim.words,
+                "verdict": combine([next(together) for _ in several]),
+                "alone": combine([judge(*case) for case in several]),
+                "pooled": combine([judge(*case, half) for case in several]),
+                "evidence": "; ".join(evidence),
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def described(differences: list[float], pooled: float | None = None) -> str:
