@@ -21,6 +21,7 @@ from typing import NamedTuple
 from timm.models import is_model
 from torch import Tensor, nn
 
+from stvit.training.adapters import merged
 from stvit.training.config import TrainConfig
 from stvit.training.distill import Distill
 from stvit.training.late_layers import check_fit, layers_kept
@@ -67,7 +68,8 @@ def distill(
         given = {"task": "distill", **named, "out": str(folder), **options}
         config = TrainConfig.of(**given)
         scores = train(config, Distill(student, teacher, taught, test, full))
-    return Distilled(student.requires_grad_(True).eval(), scores)
+    trained = merged(student) if config.adapters else student
+    return Distilled(trained.requires_grad_(True).eval(), scores)
 
 
 def asked(teacher, images, held_out, done: int, cache) -> tuple[Taught, Taught]:

@@ -8,7 +8,8 @@ from types import ModuleType
 # Package as it is imported → the extra of pyproject.toml that has it.
 EXTRAS = {
     "transformers": "dense", "pycocotools": "dense", "av": "video", "webdataset": "sources", "datasets": "sources",
-    "onnx": "real", "onnxruntime": "export", "onnxscript": "export", "dask": "cluster", "distributed": "cluster",
+    "peft": "adapters", "onnx": "real", "onnxruntime": "export", "onnxscript": "export", "dask": "cluster",
+    "distributed": "cluster",
 }  # fmt: skip
 
 

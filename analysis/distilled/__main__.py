@@ -1,6 +1,6 @@
 """``python -m analysis.distilled``: students of DINOv2-S, trained without labels to give its class feature.
 
-python -m analysis.distilled pilot            the budget: three methods, two learning rates, a seed of their own
+python -m analysis.distilled pilot            the learning rate: STViT and pooling alone, a seed of their own
 python -m analysis.distilled run              train what has no record yet; stop and repeat as you like
 python -m analysis.distilled list             what the grid holds and how much of it is finished
 python -m analysis.distilled --report         tables and verdicts: results/distilled
@@ -15,29 +15,18 @@ from pathlib import Path
 
 from analysis import formats
 from analysis.commands import Parser, command
-from analysis.distilled import cells
+from analysis.distilled import cells, curve
 from analysis.distilled.cells import Cell
 from analysis.distilled.design import BASE, ROWS, SEEDS, TIERS
 
-PILOT = (BASE, "average pooling alone, 16 tokens", "EViT")
-PILOT_SEED, PILOT_RATES = 90, (3e-4, 1e-3)
-CURVE = ((0, 1), (500, 1), (1000, 1), (4000, 1), (5000, 2))  # crops and passes, beside the grid's own budget
+PILOT = (BASE, "average pooling alone, 16 tokens")
+PILOT_SEED, PILOT_RATES = 90, (2e-4, 6e-4)
 
 
 def plan() -> list[Cell]:
     """All cells in the order of worth: of a tier all seeds, then the next tier; learning curves last."""
     grid = [Cell(ROWS[row.name], seed) for tier in TIERS for seed in SEEDS for row in tier]
-    return [*grid, *curve()]
-
-
-def curve() -> list[Cell]:
-    """STViT with 16 tokens at other budgets, and methods off the shelf."""
-    budgets = [dict(train_images=crops or 100, epochs=passes if crops else 0) for crops, passes in CURVE]
-    shelf = [name for name in ("EViT", "BAT", "ToMe from layer 5") if name in ROWS]
-    return [
-        *(Cell(ROWS[name], 0, dict(train_images=100, epochs=0)) for name in shelf),
-        *(Cell(ROWS[BASE], seed, budget) for budget in budgets for seed in SEEDS),
-    ]
+    return [*grid, *curve.cells()]
 
 
 def pilots() -> list[Cell]:

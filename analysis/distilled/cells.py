@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.distilled.design import CROPS, GALLERY, LAYERS, MODEL, SIZE, TEST_CROPS, TRAINING, Row
+from analysis.distilled.design import CROPS, GALLERY, LAYERS, MODEL, SIZE, TAUGHT, TEST_CROPS, TRAINING, Row
 from analysis.formats import dump
 from analysis.results import HOME, RESULTS, environment
 
@@ -68,8 +68,9 @@ def open_world(cache: Path = CACHE, folder: str | Path = "") -> World:
 
     crops = images.crops(cache, CROPS, TEST_CROPS, SIZE, folder)
     teacher = stvit.pretrained(MODEL, quiet=True, img_size=SIZE)
-    said = {name: ask(teacher, crops[name], LAYERS, cache) for name in ("train", "test")}
-    return World(teacher, said["train"], said["test"], crops["owner"], crops["photographs"])
+    learned = ask(teacher, crops["train"][:TAUGHT], LAYERS, cache, precision=TRAINING["precision"])
+    test = ask(teacher, crops["test"], LAYERS, cache)
+    return World(teacher, learned, test, crops["owner"], crops["photographs"])
 
 
 def read(cell: Cell, folder: Path = CELLS) -> dict | None:
@@ -157,6 +158,7 @@ def measured(student: nn.Module, world: World, done: int, precision: str = "no")
         "cosine": round(float(values.mean()), 6),
         "retrieved": round(retrieved(features - center, test.features - center), 4),
         "cosines": packed(values.numpy()),
+        "held_out_photographs": int(world.owner.max()) + 1,
     }
 
 

@@ -35,7 +35,8 @@ def applies(attention: nn.Module, query: Tensor, key: Tensor | None, value: Tens
     if key is None or value is not None or attention.training or not plain_inference(key):
         return False
     plain = isinstance(attention.q_norm, nn.Identity) and isinstance(attention.k_norm, nn.Identity)
-    if not plain or attention.qkv.weight is None or attention.bias() is not None:
+    adapted = hasattr(attention.qkv, "base_layer")  # by peft: its weight is the base's alone
+    if not plain or adapted or attention.qkv.weight is None or attention.bias() is not None:
         return False
     return surely(cheaper(query.shape[1], key.shape[1], attention.num_heads, key.shape[2]))
 

@@ -20,6 +20,8 @@ def linear_rows(layer: nn.Module, x: Tensor, first: int, last: int) -> Tensor:
     """x through the rows first … last−1 of a linear layer, by the layer's own ``rows`` where it has them."""
     if hasattr(layer, "rows"):
         return layer.rows(x, first, last)
+    if hasattr(layer, "base_layer"):  # an adapter of peft's, whose own weight is the base's alone
+        return layer(x)[..., first:last]
     bias = None if layer.bias is None else layer.bias[first:last]
     return F.linear(x, layer.weight[first:last], bias)
 

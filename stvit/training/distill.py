@@ -17,6 +17,7 @@ from stvit.data.unlabelled import unlabelled
 from stvit.models.reduced_vit import decisions
 from stvit.pretrained import pretrained
 from stvit.reduce.dynamicvit import Decision, ratio_loss
+from stvit.training.adapters import merged
 from stvit.training.base import from_checkpoint, resize, sparsified
 from stvit.training.config import TrainConfig
 from stvit.training.late_layers import LateLayers, check_fit, layers_kept
@@ -58,7 +59,8 @@ class Distill:
         return TaughtSource(self.train, self.held_out, config, share)
 
     def build_model(self, config: TrainConfig, source: TaughtSource) -> nn.Module:
-        return LateLayers(self.student, self.train.done, self.train.grid, self.full)
+        torch.manual_seed(config.seed)  # what adapters begin with
+        return LateLayers(self.student, self.train.done, self.train.grid, self.full, config.adapters)
 
     def criterion(self, config: TrainConfig, source: TaughtSource, model: nn.Module, device: torch.device):
         return FeatureLoss(model, self.center.to(device), config.ratio_weight)
@@ -70,7 +72,8 @@ class Distill:
         return {"cosine": 100 * mean, "cosine_half": 100 * half, "loss": 1 - mean, "images": len(values)}
 
     def export(self, model: nn.Module, folder: Path, record: dict) -> None:
-        save_checkpoint(model.student, folder, record=record)
+        student = merged(model.student) if record["config"].get("adapters") else model.student
+        save_checkpoint(student, folder, record=record)
 
 
 class NamedDistill(Distill):
@@ -90,7 +93,10 @@ class NamedDistill(Distill):
         torch.manual_seed(config.seed)
         student = sparsified(teacher, config)
         done = layers_kept(student, config.full)
-        train, held_out = (ask(teacher, part, (done,), config.cache, quiet=False)[done] for part in images)
+        train, held_out = (
+            ask(teacher, part, (done,), config.cache, quiet=False, precision=precision)[done]
+            for part, precision in zip(images, (config.precision, "no"), strict=True)
+        )
         super().__init__(student, teacher, train, held_out, config.full)
         return super().open_source(config, share)
 

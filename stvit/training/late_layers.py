@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from stvit.training.adapters import add_adapters
 from stvit.training.taught import feature_of
 
 EMBEDDING = ("patch_embed.", "cls_token", "reg_token", "dist_token", "pos_embed", "norm_pre.")
@@ -16,13 +17,21 @@ HEADS = ("head.", "head_dist.", "aux_head.")
 
 
 class LateLayers(nn.Module):
-    """A student as a function of its teacher's tokens, or of images where ``done`` is 0."""
+    """A student as a function of its teacher's tokens, or of images where ``done`` is 0.
 
-    def __init__(self, student: nn.Module, done: int, grid: tuple[int, int], full: bool = False):
+    adapters: rank of the matrices that learn in place of the linear layers' weights (see ``adapters.py``); 0: none
+    """
+
+    def __init__(
+        self, student: nn.Module, done: int, grid: tuple[int, int], full: bool = False, adapters: int = 0
+    ):
         super().__init__()
         self.student, self.done, self.grid = student, done, grid
+        if adapters:
+            learns_with = add_adapters(student, adapters, done)
         for name, parameter in student.named_parameters():
-            parameter.requires_grad_(not name.startswith(HEADS) and (full or not is_base(name, done)))
+            learns = not name.startswith(HEADS) and (full or not is_base(name, done))
+            parameter.requires_grad_(learns and (not adapters or learns_with(name, parameter)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         student = self.student

@@ -61,20 +61,26 @@ class Taught:
 
 
 def ask(
-    teacher: nn.Module, images: Tensor, layers: Iterable[int], folder: str | Path = "", quiet: bool = True
+    teacher: nn.Module,
+    images: Tensor,
+    layers: Iterable[int],
+    folder: str | Path = "",
+    quiet: bool = True,
+    precision: str = "no",
 ) -> dict[int, Taught]:
     """Run ``teacher`` once over ``images`` (N, 3, H, W) uint8 and keep its tokens after each of ``layers``.
 
     folder: keep them in files there, which another run over the same images reads again; else in memory
+    precision: bf16 computes in mixed precision, which halves the time on a recent processor
     """
     layers = sorted(set(layers))
     check_images(images, teacher)
     shape = tokens_of(teacher, images)
     check_room(len(images), shape, [layer for layer in layers if layer], folder)
-    place = Path(folder) / address(teacher, images) if folder else None
+    place = Path(folder) / address(teacher, images, precision) if folder else None
     kept = None if place is None else read(place, layers)
     if kept is None:
-        kept = run(teacher, images, layers, shape, place, quiet)
+        kept = run(teacher, images, layers, shape, place, quiet, precision)
     tokens, features = kept
     grid, cfg = grid_of(teacher, images), getattr(teacher, "pretrained_cfg", {})
     pixels = tuple(cfg.get("mean", (0.5,) * 3)), tuple(cfg.get("std", (0.5,) * 3))
@@ -83,7 +89,7 @@ def ask(
     }
 
 
-def run(teacher, images, layers, shape, place, quiet) -> tuple[dict[int, Tensor], Tensor]:
+def run(teacher, images, layers, shape, place, quiet, precision) -> tuple[dict[int, Tensor], Tensor]:
     """Tokens by layer, and features, written to ``place`` if there is one: files have their names when whole."""
     count, tokens, channels = len(images), *shape
     arrays = {layer: space((count, tokens, channels), place, layer) for layer in layers if layer}
@@ -91,7 +97,8 @@ def run(teacher, images, layers, shape, place, quiet) -> tuple[dict[int, Tensor]
     teacher.eval()
     cfg, device = getattr(teacher, "pretrained_cfg", {}), next(teacher.parameters()).device
     pixels = tuple(cfg.get("mean", (0.5,) * 3)), tuple(cfg.get("std", (0.5,) * 3))
-    with torch.inference_mode():
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with torch.inference_mode(), mixed:
         for start in tqdm(range(0, count, BATCH), "teacher", leave=False, disable=quiet or None):
             part = slice(start, min(start + BATCH, count))
             found, feature = look(teacher, normalise(images[part], *pixels).to(device), arrays)
@@ -170,12 +177,12 @@ def check_room(count: int, shape: tuple[int, int], layers: list[int], folder: st
         )
 
 
-def address(teacher: nn.Module, images: Tensor) -> str:
+def address(teacher: nn.Module, images: Tensor, precision: str) -> str:
     """A name for what this teacher says of these images."""
     state = hashlib.sha256(np.ascontiguousarray(images.numpy()).tobytes())
     for name, value in teacher.state_dict().items():
         state.update(name.encode() + value.detach().cpu().float().contiguous().numpy().tobytes())
-    return f"taught-{state.hexdigest()[:16]}"
+    return f"taught-{state.hexdigest()[:16]}{'' if precision == 'no' else f'-{precision}'}"
 
 
 def space(shape: tuple[int, ...], place: Path | None, layer: int) -> np.ndarray:

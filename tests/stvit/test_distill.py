@@ -67,6 +67,21 @@ def test_full_training_changes_the_embedding_too(teacher, images):
     assert not torch.equal(found.patch_embed.proj.weight, teacher.patch_embed.proj.weight)
 
 
+def test_adapters_learn_in_place_of_weights_and_are_merged(teacher, images):
+    pytest.importorskip("peft", reason="the extra stvit[adapters] is not installed")
+    student = stvit.sparsify(teacher, tokens=4, at=3)
+    untrained = distill(student, teacher, images, **{**FAST, "epochs": 1, "lr": 0.0, "warmup_lr": 0.0}).scores
+    found, scores = distill(student, teacher, images, adapters=2, **FAST)
+    assert scores["cosine"] > untrained["cosine"] + 1
+    assert [name for name, _ in found.named_parameters()] == [name for name, _ in student.named_parameters()]
+    gap = found.blocks[3].mlp.fc1.weight - student.blocks[3].mlp.fc1.weight
+    assert torch.linalg.matrix_rank(gap.detach(), rtol=1e-3) == 2  # what an adapter of rank 2 can add
+    with torch.no_grad():
+        values = images[:8].float() / 255 * 2 - 1
+        late = found.forward_features(values)
+    assert late.isfinite().all()
+
+
 def test_a_swin_learns_from_images(images):
     dense = timm.create_model(
         "swin_tiny_patch4_window7_224", img_size=64, window_size=4, embed_dim=16, depths=(1, 1, 6, 1),

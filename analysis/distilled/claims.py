@@ -1,0 +1,207 @@
+"""The papers' conclusions, asked of distilled students: the same words as in the table of the ablations.
+
+A conclusion is a set of comparisons of two rows. "above" is about the sign of the paired difference, "not above"
+allows MARGIN points of centred cosine. How a comparison is decided was fixed before any cell of the grid ran:
+
+1. Differences are paired by seed, which is the order of the crops and, where rows share them, the new parameters.
+2. The spread between seeds is taken as one over all complete rows of the grid (``sigma``); Student's t.
+3. Holm's correction over all comparisons that were run, at 5 % for both sides together.
+
+A conclusion holds if all its comparisons do, and fails if one does. Beside it stands the verdict of the ablations'
+kind, from the pair's own three differences and without correction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pandas as pd
+
+from analysis.distilled.design import BASE, MARGIN, MERGERS, SEEDS, STEPS
+from analysis.results import RESULTS
+from analysis.shared.statistics import paired, residual_spread, spread
+from analysis.shared.verdicts import FAILS, FEWEST, HOLDS, NOT_RUN, OPEN, combine, described, judge
+
+LEVEL = 0.05
+UNASKED = "cannot be asked of distilled students"
+CEILING = "the dense model is the teacher, which no student can beat in likeness to itself"
+MAPS = "STViT-R gives maps; this grid compares class features"
+Comparison = tuple[str, str, str]  # row, relation, other row
+
+
+@dataclass(frozen=True)
+class Claim:
+    table: str
+    words: str
+    comparisons: tuple[Comparison, ...] = ()
+    reason: str = ""  # why it cannot be asked
+
+
+def above(best: str, *others: str) -> tuple[Comparison, ...]:
+    return tuple((best, "above", other) for other in others)
+
+
+def steps(rate: float) -> tuple[Comparison, ...]:
+    names = [*(f"{name}, {rate}" for name in STEPS), f"BAT, keep rate {rate}"]
+    return tuple((later, "above", earlier) for earlier, later in pairwise(names))
+
+
+CLAIMS = (
+    Claim("stvit_table1", "The fewest semantic tokens cost no accuracy", reason=CEILING),
+    Claim("stvit_table1", "More semantic tokens than the fewest beat the dense model", reason=CEILING),
+    Claim(
+        "stvit_table1",
+        "Accuracy grows with the number of semantic tokens",
+        above("25 tokens", BASE) + above("36 tokens", "25 tokens"),
+    ),
+    Claim(
+        "stvit_table7",
+        "Spatial and global initialization together beat either alone",
+        above(BASE, "spatial", "global"),
+    ),
+    Claim("stvit_table7", "Spatial initialization alone beats global alone", above("spatial", "global")),
+    Claim(
+        "stvit_table7",
+        "Centers on the keys too (learned positions) are no better",
+        (("spatial, learned positions", "not above", BASE),),
+    ),
+    Claim(
+        "stvit_table15",
+        "Intra and inter-window pooling beats adaptive pooling",
+        above("25 tokens", "25 tokens, adaptive pooling"),
+    ),
+    Claim(
+        "stvit_table15",
+        "Overlap and two scales do not help",
+        tuple(
+            (f"25 tokens, {name}", "not above", "25 tokens, adaptive pooling")
+            for name in ("overlapping windows", "two scales")
+        ),
+    ),
+    Claim(
+        "controls",
+        "Not printed: the STGM's attention beats pooling alone",
+        above(BASE, "average pooling alone, 16 tokens"),
+    ),
+    Claim(
+        "stvit_table13",
+        "A deeper STGM is better, up to two thirds of the depth",
+        above(BASE, "STGM at layer 4") + above("STGM at layer 9", BASE),
+    ),
+    Claim(
+        "stvit_table8",
+        "More than two STGM layers do not help",
+        tuple((f"{count} STGM layers", "not above", BASE) for count in (3, 4)),
+    ),
+    Claim(
+        "stvit_table14",
+        "Positions for semantic tokens do not help",
+        tuple((f"{name} positions", "not above", BASE) for name in ("learned", "conditional", "relative")),
+    ),
+    Claim(
+        "stvit_table4",
+        "STViT loses less than the other methods at like FLOPs",
+        above(BASE, "DynamicViT", "EViT"),
+    ),
+    Claim("stvit_table9", "Dumbbell units beat one long unit (printed: detection)", reason=MAPS),
+    Claim("stvit_table9", "Reusing semantic tokens costs accuracy (printed: detection)", reason=MAPS),
+    Claim("stvit_table9", "STViT-R stays within half a point of the dense Swin (Table 3)", reason=MAPS),
+    Claim("bat_table3_keep70", "Each step of BAT adds at keep rate 0.7", steps(0.7)),
+    Claim("bat_table3_keep50", "Each step of BAT adds at keep rate 0.5", steps(0.5)),
+    Claim(
+        "bat_table4",
+        "Density peaks merge better than pooling and sub-sampling",
+        above("merger density_peaks, 0.5", *(f"merger {name}, 0.5" for name in MERGERS[:5])),
+    ),
+    Claim(
+        "bat_keep_rates",
+        "BAT at keep rate 0.7 stays within half a point of the dense model",
+        reason=CEILING,
+    ),
+    Claim(
+        "bat_keep_rates",
+        "The fewer tokens BAT keeps, the lower its accuracy",
+        above("BAT, keep rate 0.7", "BAT, keep rate 0.5") + above("BAT, keep rate 0.5", "BAT, keep rate 0.3"),
+    ),
+)
+Found = dict[str, dict[int, float]]  # row → seed → centred cosine in points
+
+
+def verdicts(found: Found, claims: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
+    """Each conclusion, both verdicts, the differences behind them, and what the ablations' table says."""
+    decided = decide(found, claims)
+    before = ablations()
+    lines = []
+    for claim in claims:
+        rows = [(c, paired(found.get(c[0], {}), found.get(c[2], {}))) for c in claim.comparisons]
+        known = bool(rows)
+        alone = combine([judge(c[1], differences) for c, differences in rows]) if known else UNASKED
+        lines.append(
+            {
+                "table": claim.table,
+                "conclusion": claim.words,
+                "verdict": combine([decided[c] for c, _ in rows]) if known else UNASKED,
+                "alone": alone,
+                "ablations": before.get((claim.table, claim.words), ""),
+                "evidence": "; ".join(f"{c[0]} − {c[2]}: {described(d)}" for c, d in rows) or claim.reason,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def ablations() -> dict[tuple[str, str], str]:
+    """What the grid of scenes, trained from scratch, says of each conclusion."""
+    path = RESULTS / "ablations" / "conclusions.csv"
+    if not path.exists():
+        return {}
+    return {(row.table, row.conclusion): row.verdict for row in pd.read_csv(path).itertuples()}
+
+
+def decide(found: Found, claims: tuple[Claim, ...] = CLAIMS) -> dict[Comparison, str]:
+    """Each comparison by the pooled spread, with Holm's correction over all that were run."""
+    spread_of = pooled(found)
+    wanted = dict.fromkeys(c for claim in claims for c in claim.comparisons)
+    tested = {}
+    for comparison in wanted:
+        differences = paired(found.get(comparison[0], {}), found.get(comparison[2], {}))
+        if len(differences) >= FEWEST and spread_of is not None:
+            tested[comparison] = chances(comparison[1], differences, *spread_of)
+    order = sorted(tested, key=lambda c: min(tested[c]))
+    decided, alive = dict.fromkeys(wanted, NOT_RUN), True
+    for rank, comparison in enumerate(order):
+        holds, fails = tested[comparison]
+        alive = alive and 2 * min(holds, fails) <= LEVEL / (len(order) - rank)
+        decided[comparison] = (HOLDS if holds <= fails else FAILS) if alive else OPEN
+    return decided
+
+
+def chances(relation: str, differences: list[float], sigma: float, freedom: int) -> tuple[float, float]:
+    """One-sided p-values: against what the comparison claims being false, and against its being true."""
+    from scipy.stats import t
+
+    mean, _, _ = spread(differences)
+    error = sigma * math.sqrt(2 / len(differences))
+    if relation == "above":
+        return float(t.sf(mean / error, freedom)), float(t.cdf(mean / error, freedom))
+    if relation == "not above":
+        return float(t.cdf((mean - MARGIN) / error, freedom)), float(t.sf(mean / error, freedom))
+    raise ValueError(f"unknown relation {relation!r}")
+
+
+def pooled(found: Found) -> tuple[float, int] | None:
+    """The spread that rows and seeds leave unexplained over all complete rows, and its degrees of freedom."""
+    blocks = [[values[seed] for seed in SEEDS] for values in found.values() if len(values) == len(SEEDS)]
+    return residual_spread(blocks) if len(blocks) > 1 else None
+
+
+def half_width(found: Found, comparisons: int = 1) -> float | None:
+    """Half the interval of a difference of two complete rows; ``comparisons``: that hold at once (Bonferroni)."""
+    known = pooled(found)
+    if known is None:
+        return None
+    from scipy.stats import t
+
+    sigma, freedom = known
+    return float(t.ppf(1 - LEVEL / 2 / comparisons, freedom)) * sigma * math.sqrt(2 / len(SEEDS))

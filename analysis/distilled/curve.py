@@ -1,0 +1,68 @@
+"""The learning curve: STViT with 16 tokens by the crops it learned from, beside methods that learn nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.distilled.cells import CELLS, Cell, read
+from analysis.distilled.design import BASE, ROWS, SEEDS, TRAINING
+from analysis.shared.statistics import average, spread
+
+BUDGETS = ((0, 1), (500, 1), (1000, 1), (2500, 1), (2500, 2), (2500, 4))  # crops and passes
+SHELF = ("EViT", "BAT", "ToMe from layer 5")
+
+
+def budget(crops: int, passes: int) -> dict:
+    """What differs from the grid's own training; nothing, if it is that."""
+    if crops == 0:
+        return dict(epochs=0)
+    given = dict(train_images=crops, epochs=passes)
+    return given if given.items() - TRAINING.items() else {}
+
+
+def cells() -> list[Cell]:
+    """What the curve needs, the cheapest first."""
+    shelf = [Cell(ROWS[name], 0, budget(0, 1)) for name in SHELF]
+    return [*shelf, *(Cell(ROWS[BASE], seed, budget(*one)) for one in BUDGETS for seed in SEEDS)]
+
+
+def table(folder: Path = CELLS) -> pd.DataFrame:
+    """A line a budget, means over the seeds at hand; off the shelf there is one."""
+    lines = []
+    for name, budgets in ((BASE, BUDGETS), *((name, ((0, 1),)) for name in SHELF)):
+        for crops, passes in budgets:
+            found = [read(Cell(ROWS[name], seed, budget(crops, passes)), folder) for seed in SEEDS]
+            records = [record for record in found if record]
+            if records:
+                mean, sd, _ = spread([100 * record["cosine"] for record in records])
+                seconds = average([record["seconds"]["training_cpu"] for record in records])
+                lines.append(
+                    {
+                        "row": name, "crops": crops, "passes": passes if crops else 0, "seeds": len(records),
+                        "cosine": mean, "sd": sd, "retrieved": 100 * average([r["retrieved"] for r in records]),
+                        "mflops": records[0]["multiply_adds"] / 1e6, "cpu_seconds": seconds if crops else 0,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def figure(frame: pd.DataFrame):
+    """Cosine by crop passes, and what methods reach off the shelf as lines across."""
+    from analysis import style
+
+    with style.house_style():
+        fig, ax = style.figure(style.COLUMN * 1.5, 2.8)
+        own = frame[frame.row == BASE]
+        seen = own.crops * own.passes
+        ax.errorbar(
+            seen, own.cosine, yerr=own.sd.fillna(0), fmt="o-", capsize=3, color=style.BLUE, label=BASE
+        )
+        colors = {"EViT": style.ORANGE, "BAT": style.VERMILION, "ToMe from layer 5": style.GREEN}
+        for one in frame[frame.row != BASE].itertuples():
+            ax.axhline(one.cosine, ls="--", color=colors[one.row], label=f"{one.row}, off the shelf")
+        ax.set_xscale("symlog", linthresh=500)
+        ax.set(xlabel="crops learned from, times passes", ylabel="centred cosine (hundredths)")
+        ax.legend()
+    return fig

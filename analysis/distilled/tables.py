@@ -1,0 +1,86 @@
+"""Tables from the records alone: means over seeds, spread, and differences paired by seed and by crop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.bootstrap import by_photograph, draws, interval
+from analysis.distilled.cells import CELLS, Cell, read, unpacked
+from analysis.distilled.claims import Found, half_width
+from analysis.distilled.design import ROWS, SEEDS, TABLES, TIERS, Table
+from analysis.shared.statistics import average, paired, rounded, spread
+
+POINTS = 100  # centred cosines are told in hundredths
+COLUMNS = (
+    "row", "printed", "seeds", "cosine", "sd", "difference", "half_width", "pooled", "low", "high", "retrieved",
+    "mflops", "cpu_seconds",
+)  # fmt: skip
+
+
+def records_of(name: str, folder: Path = CELLS) -> dict[int, dict]:
+    """The records of a row that exist, by seed."""
+    found = {seed: read(Cell(ROWS[name], seed), folder) for seed in SEEDS}
+    return {seed: record for seed, record in found.items() if record}
+
+
+def cosines(folder: Path = CELLS) -> Found:
+    """Row → seed → mean centred cosine over the held-out crops, in points."""
+    found = {name: records_of(name, folder) for name in ROWS}
+    return {
+        name: {seed: POINTS * record["cosine"] for seed, record in records.items()}
+        for name, records in found.items()
+        if records
+    }
+
+
+def tabulate(table: Table, folder: Path = CELLS) -> pd.DataFrame:
+    """A line a row; differences are to the table's first row."""
+    found, half = cosines(folder), half_width(cosines(folder))
+    base, *_ = table.rows
+    lines = []
+    for name, printed in table.rows.items():
+        records, own = records_of(name, folder), found.get(name, {})
+        mean, sd, _ = spread(list(own.values()))
+        difference, _, width = spread(paired(own, found.get(base, {})) if name != base else [])
+        complete = name != base and len(own) == len(found.get(base, {})) == len(SEEDS)
+        low, high = between_photographs(records, records_of(base, folder)) if complete else (None, None)
+        lines.append(
+            {
+                "row": name, "printed": printed, "seeds": len(own), "cosine": rounded(mean), "sd": rounded(sd),
+                "difference": rounded(difference), "half_width": rounded(width),
+                "pooled": rounded(half) if complete else None, "low": rounded(low), "high": rounded(high),
+                "retrieved": rounded(average([POINTS * r["retrieved"] for r in records.values()]), 1),
+                "mflops": rounded(average([r["multiply_adds"] / 1e6 for r in records.values()]), 0),
+                "cpu_seconds": rounded(average([r["seconds"]["training_cpu"] for r in records.values()]), 0),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def between_photographs(one: dict[int, dict], other: dict[int, dict]) -> tuple[float, float]:
+    """95 % of bootstrap means of the difference over photographs, each the mean over its crops and the seeds."""
+    common = sorted(one.keys() & other.keys())
+    gaps = np.mean([unpacked(one[s]["cosines"]) - unpacked(other[s]["cosines"]) for s in common], axis=0)
+    count = one[common[0]]["held_out_photographs"]
+    values = by_photograph(POINTS * gaps, np.arange(len(gaps)) % count)
+    return interval(values, draws(count))
+
+
+def progress(folder: Path = CELLS) -> pd.DataFrame:
+    """Finished cells by tier."""
+    lines = []
+    for number, tier in enumerate(TIERS, 1):
+        counts = [len(records_of(row.name, folder)) for row in tier]
+        lines.append(
+            {"tier": number, "rows": len(tier), "cells": len(tier) * len(SEEDS), "finished": sum(counts)}
+        )
+    return pd.DataFrame(lines)
+
+
+def shown(folder: Path = CELLS) -> list[Table]:
+    """The tables of which at least two rows have a record."""
+    found = cosines(folder)
+    return [table for table in TABLES if sum(name in found for name in table.rows) > 1]
