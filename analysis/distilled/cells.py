@@ -108,11 +108,26 @@ def build(row: Row, teacher: nn.Module, seed: int) -> nn.Module:
         return stvit.sparsify(teacher, method=row.method, **row.choices)
 
 
+def student_of(cell: Cell, world: World, out: Path | None = None) -> nn.Module:
+    """The cell's student, trained; untrained where it has no passes."""
+    from stvit import distill
+    from stvit.training.late_layers import layers_kept
+
+    student, training = build(cell.row, world.teacher, cell.seed), {**TRAINING, **cell.training}
+    if training["epochs"]:
+        done = layers_kept(student)
+        taught = world.train[done].first(training["train_images"])
+        student, _ = distill(
+            student, world.teacher, taught, world.test[done].first(GALLERY // 8), seed=cell.seed, device="cpu",
+            threads=1, out=out, **training,
+        )  # fmt: skip
+    return student
+
+
 def trained(cell: Cell, world: World) -> dict:
     import torch
 
     from analysis.shared import twins
-    from stvit.distill import distill
     from stvit.training.late_layers import layers_kept
 
     torch.set_num_threads(1)
@@ -124,16 +139,10 @@ def trained(cell: Cell, world: World) -> dict:
         "parameters": sum(p.numel() for p in student.parameters()),
         "frozen_layers": done,
     }
-    training = {**TRAINING, **cell.training}
     begun, cpu = time.perf_counter(), time.process_time()
-    if training["epochs"]:
-        taught = world.train[done].first(training["train_images"])
-        student, _ = distill(
-            student, world.teacher, taught, world.test[done].first(GALLERY // 8), seed=cell.seed, device="cpu",
-            threads=1, **training,
-        )  # fmt: skip
+    student = student_of(cell, world)
     seconds = {"training": time.perf_counter() - begun, "training_cpu": time.process_time() - cpu}
-    found = measured(student, world, done, training["precision"])
+    found = measured(student, world, done, TRAINING["precision"])
     seconds["all_cpu"] = time.process_time() - cpu
     return {
         **told, **found, "seconds": {name: round(value, 1) for name, value in seconds.items()},

@@ -19,7 +19,7 @@ CROPS, TAUGHT, TEST_CROPS, GALLERY = 5000, 2500, 2000, 400
 LAYERS = (3, 4, 5, 7, 8, 10)  # after which students read the teacher's tokens
 MARGIN = 0.5  # points of centred cosine that "no better" and "no worse" allow; named before any cell ran
 TRAINING = dict(
-    epochs=1, train_images=1000, batch_size=25, lr=3e-4, warmup_epochs=0.1, weight_decay=0.05, clip_grad=1.0,
+    epochs=1, train_images=1000, batch_size=25, lr=2e-4, warmup_epochs=0.1, weight_decay=0.05, clip_grad=1.0,
     precision="bf16",
 )  # fmt: skip
 

@@ -1,0 +1,142 @@
+"""Distilled students: rows are models of their own, verdicts follow from differences, cells are trained once."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from analysis.distilled import cells, claims, curve, report, tables
+from analysis.distilled.cells import Cell, World
+from analysis.distilled.claims import CLAIMS, UNASKED, Claim, above, decide
+from analysis.distilled.design import BASE, ROWS, SEEDS, TABLES, TIERS, TRAINING
+from analysis.results import RESULTS
+from analysis.shared import twins
+from analysis.shared.verdicts import FAILS, HOLDS, NOT_RUN, OPEN
+from stvit.training.taught import ask
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    """The teacher's shape in depth and tokens, narrow and untrained."""
+    torch.manual_seed(0)
+    return timm.create_model(
+        "vit_small_patch14_dinov2", img_size=126, embed_dim=48, num_heads=3, init_values=1.0
+    ).eval()
+
+
+def test_no_two_rows_of_a_table_are_one_model(teacher):
+    marks = {name: twins.fingerprint(cells.build(row, teacher, 0)) for name, row in ROWS.items()}
+    for table in TABLES:
+        own = [marks[name] for name in table.rows]
+        assert len(set(own)) == len(own), table.name
+
+
+def test_students_read_the_teacher_where_it_was_asked(teacher):
+    from analysis.distilled.design import LAYERS
+    from stvit.training.late_layers import layers_kept
+
+    assert {layers_kept(cells.build(row, teacher, 0)) for row in ROWS.values()} <= set(LAYERS)
+
+
+def test_conclusions_are_those_of_the_ablations_table():
+    pd = pytest.importorskip("pandas")
+    before = pd.read_csv(RESULTS / "ablations" / "conclusions.csv")
+    assert {(c.table, c.words) for c in CLAIMS} == set(zip(before.table, before.conclusion, strict=True))
+    assert all(bool(c.comparisons) != bool(c.reason) for c in CLAIMS)
+    rows = {name for c in CLAIMS for one in c.comparisons for name in (one[0], one[2])}
+    assert rows <= set(ROWS) and {name for table in TABLES for name in table.rows} <= set(ROWS)
+    assert sum(len(tier) for tier in TIERS) == len(ROWS)  # no name twice
+
+
+def row(mean: float, *noise: float) -> dict[int, float]:
+    return {seed: mean + value for seed, value in enumerate(noise)}
+
+
+FOUND = {
+    "a": row(50, 0.1, -0.1, 0.0),
+    "b": row(45, -0.1, 0.1, 0.0),
+    "c": row(45.1, 0.1, 0.0, -0.1),
+    "d": row(50.05, 0.0, -0.1, 0.1),
+}
+ASKED = (
+    Claim("t", "holds", above("a", "b")),
+    Claim("t", "fails", above("b", "a")),
+    Claim("t", "open", above("a", "d")),
+    Claim("t", "no better", (("d", "not above", "a"),)),
+    Claim("t", "better after all", (("a", "not above", "b"),)),
+    Claim("t", "one of two fails", above("a", "b") + above("c", "d")),
+    Claim("t", "not run", above("a", "e")),
+    Claim("t", "unasked", reason="why"),
+)
+
+
+def test_verdicts():
+    found = claims.verdicts(FOUND, ASKED).set_index("conclusion").verdict
+    assert found.to_dict() == {
+        "holds": HOLDS, "fails": FAILS, "open": OPEN, "no better": HOLDS, "better after all": FAILS,
+        "one of two fails": FAILS, "not run": NOT_RUN, "unasked": UNASKED,
+    }  # fmt: skip
+
+
+def test_more_comparisons_ask_for_more():
+    """A difference that decides alone does not among forty others that say nothing (Holm)."""
+    found = {"x": row(1.05, 0.3, -0.3, 0.0), "y": row(0, -0.3, 0.3, 0.0)}
+    found |= {f"n{i}": row(0.0, *np.random.default_rng(i).normal(0, 0.3, 3)) for i in range(40)}
+    alone = decide(found, (Claim("t", "x", above("x", "y")),))
+    others = tuple(Claim("t", "n", above(f"n{i}", "n0")) for i in range(1, 40))
+    many = decide(found, (Claim("t", "x", above("x", "y")), *others))
+    sigma, freedom = claims.pooled(found)
+    assert alone[("x", "above", "y")] == HOLDS and freedom == 82 and 0.2 < sigma < 0.4
+    strict = 2 * claims.chances("above", [1.65, 0.45, 1.05], sigma, freedom)[0] <= 0.05 / 40
+    assert (many[("x", "above", "y")] == HOLDS) == strict
+
+
+def test_the_spread_is_that_of_a_known_normal():
+    noise = np.random.default_rng(0).normal(0, 0.5, (200, 3))
+    found = {str(i): row(i, *values) for i, values in enumerate(noise)}
+    assert abs(claims.pooled(found)[0] - 0.5) < 0.03
+    assert abs(claims.half_width(found) - 1.96 * 0.5 * math.sqrt(2 / 3)) < 0.06
+
+
+@pytest.fixture(scope="module")
+def world(teacher):
+    noise = torch.randint(
+        0, 255, (60, 3, 126, 126), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    train, test = ask(teacher, noise[:40], (4,)), ask(teacher, noise[40:], (4,))
+    return World(teacher, train, test, torch.arange(20) % 5, {})
+
+
+def test_cells_are_trained_once_and_tables_follow(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "GALLERY", 10)
+    short = dict(TRAINING, train_images=40, batch_size=20, precision="no")
+    monkeypatch.setattr(cells, "TRAINING", short)
+    names = (BASE, "global")
+    for name in names:
+        for seed in SEEDS:
+            record = cells.run(Cell(ROWS[name], seed), world, tmp_path)
+            assert record["frozen_layers"] == 4 and record["multiply_adds"] > 0
+    values = cells.unpacked(record["cosines"])
+    assert len(values) == 20 and abs(values.mean() - record["cosine"]) < 1e-3
+    monkeypatch.setattr(cells, "trained", None)  # nothing is trained a second time
+    assert cells.run(Cell(ROWS["global"], 2), world, tmp_path)["address"] == record["address"]
+    frame = tables.tabulate(TABLES[1], tmp_path)
+    assert frame.seeds.tolist() == [3, 0, 3, 0] and frame.low[2] <= frame.difference[2] <= frame.high[2]
+    assert report.write(tmp_path / "out", tmp_path) == 0
+    blocks = json.loads((tmp_path / "out" / "record.json").read_text())["blocks"]
+    assert "ImageNet accuracy" in blocks[0]["text"] and "conclusions" in {b.get("name") for b in blocks}
+
+
+def test_budgets_of_the_curve_are_cells_of_their_own():
+    addresses = [cell.address for cell in curve.cells()]
+    assert len(set(addresses)) == len(addresses)
+    assert Cell(ROWS[BASE], 0).address in addresses  # the grid's own budget is a point of the curve
+
+
+def test_retrieval_of_equal_and_of_shuffled_features():
+    features = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    assert cells.retrieved(features, features, gallery=20) == 1
+    assert cells.retrieved(features.roll(1, 0), features, gallery=20) < 0.2
