@@ -198,7 +198,8 @@ def multiply_adds(student: nn.Module) -> int:
 
     from analysis.shared.counting import count, torch_count
 
+    student = student.eval().requires_grad_(False)
     try:
-        return count(student.eval(), (1, 3, SIZE, SIZE)).total
+        return count(student, (1, 3, SIZE, SIZE)).total
     except Exception:  # the tracer runs a method's own code, which may do anything
-        return torch_count(student.eval(), torch.zeros(1, 3, SIZE, SIZE))
+        return torch_count(student, torch.zeros(1, 3, SIZE, SIZE))
