@@ -61,3 +61,28 @@ def test_what_contradicts_the_papers():
         assert f"{gap} ± {half} points" in TEXT
     claims = results("attention_maps/claims.csv")
     assert (claims[claims.claim == "maps stay with their windows"].holds_here == "no").all()
+
+
+def told(claim: str, rate: float, table: str = "claims") -> pd.Series:
+    found = results(f"offtheshelf/{table}.csv")
+    (_, row), *_ = found[found.claim.str.contains(claim, regex=False) & (found.keep_rate == rate)].iterrows()
+    return row
+
+
+def test_what_the_real_model_says():
+    layers = 100 * results("attention_maps/real_layers.csv").top_columns
+    low, high = layers[8:].min(), layers[8:].max()
+    assert f"{layers[0]:.0f} % of the attention there and {low:.0f} to {high:.0f} % in layers 9 to 12" in TEXT
+    both = told("are above diversity alone", 0.5)
+    assert (
+        both.verdict == "cannot tell" and f"is {both.value:.2f} beside {both.beside:.2f} at keep rate" in TEXT
+    )
+    importance = told("are above importance alone", 0.5)
+    assert importance.verdict == "holds" and f"importance alone ({importance.beside:.2f})" in TEXT
+    tome = told("ToMe is above BAT", 0.5)
+    assert tome.verdict == "holds" and f"multiply-adds: {tome.value:.2f} beside {tome.beside:.2f}" in TEXT
+    dense = told("merged background", 0.7)
+    assert dense.verdict == "holds" and f"BAT {dense.value:.2f}, top-k {dense.beside:.2f}" in TEXT
+    assert {told("more diverse than EViT", rate, "captions").verdict for rate in (0.3, 0.5)} == {"reversed"}
+    assert {told("BAT is above EViT", rate).verdict for rate in (0.7, 0.85)} == {"holds"}
+    assert {told("top-k is above random", rate).verdict for rate in (0.3, 0.5, 0.7, 0.85)} == {"holds"}
