@@ -90,6 +90,7 @@ def measured(study: Study, setting: Setting) -> dict:
     else:
         seen = measure.outputs(model, study.images, study.head)
     found = measure.compare(seen, study.reference, study.dense.patch_embed.grid_size)
+    found |= measure.answers(study.dense, seen.features, study.reference.features)
     photographs = study.owner.max() + 1
     cell = {
         "row": setting.row,

@@ -113,6 +113,16 @@ def compare(found: Outputs, dense: Outputs, grid: tuple[int, int]) -> dict[str, 
     return values
 
 
+def answers(dense: nn.Module, features: Tensor, reference: Tensor) -> dict[str, Tensor]:
+    """Where the model has a classifier: does it answer what the dense one answers?"""
+    classifier = dense.get_classifier() if hasattr(dense, "get_classifier") else None
+    if not isinstance(classifier, nn.Linear):
+        return {}
+    with torch.inference_mode():
+        same = classifier(features).argmax(dim=1) == classifier(reference).argmax(dim=1)
+    return {"agreement": same.float()}
+
+
 def correlation(one: Tensor, two: Tensor) -> Tensor:
     """Pearson's, row by row; 0 where a row is constant."""
     one, two = (row - row.mean(dim=1, keepdim=True) for row in (one.double(), two.double()))

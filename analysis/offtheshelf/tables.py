@@ -12,8 +12,8 @@ from analysis.shared.field import label
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES = ("cosine", "retrieved", "patches", "correlation", "iou", "diversity", "merged_alike", "merged_chance",
-            "kept_salient", "kept_elsewhere", "dropped_salient", "dropped_elsewhere")  # fmt: skip
+MEASURES = ("cosine", "agreement", "retrieved", "patches", "correlation", "iou", "diversity", "merged_alike",
+            "merged_chance", "kept_salient", "kept_elsewhere", "dropped_salient", "dropped_elsewhere")  # fmt: skip
 
 
 def table(study: dict) -> pd.DataFrame:

@@ -1,0 +1,167 @@
+"""All methods over keep rates in one model: cells that are kept, so that a sweep that was stopped goes on."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from analysis.offtheshelf import cells, settings, tables
+from analysis.offtheshelf.settings import Setting
+from analysis.results import HOME
+from analysis.throughput.memory import peak_bytes
+from analysis.throughput.turns import Patience, take_turns
+from analysis.throughput.variants import check_device, finisher
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor, nn
+
+OWN = HOME / ".cache" / "pareto"
+RATES = (0.85, 0.7, 0.5, 0.3)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to sweep.
+
+    model: a name that ``stvit.pretrained`` knows, or the folder of a checkpoint
+    data: a folder of images; None for the photographs that packages ship
+    size: the side of the crops in pixels; None for what the model was made for
+    batch, device, threads: where speed and memory are measured
+    """
+
+    model: str
+    data: Path | None = None
+    size: int | None = None
+    crops: int = 200
+    rates: tuple[float, ...] = RATES
+    methods: tuple[str, ...] = ()
+    batch: int = 8
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 0
+    kept: Path = OWN
+
+
+class Sweep(NamedTuple):
+    """A row a setting, why methods are missing, and what was looked at."""
+
+    rows: pd.DataFrame
+    notes: list[str]
+    study: dict
+
+    @property
+    def where(self) -> str:
+        return (
+            f"{self.study['model']}, {self.study['crops']} crops of {len(self.study['photographs'])} images"
+        )
+
+
+def run(request: Request, bar: bool = True) -> Sweep:
+    """Measure what no earlier run has kept, and tabulate all of it."""
+    import torch
+
+    check_device(str(torch.device(request.device)))
+    torch.set_num_threads(request.threads)
+    study = begin(request)
+    plan, notes = settings.plan(study.dense, study.cost, request.methods, request.rates)
+    plan = sorted(plan, key=lambda one: request.rates.index(one.rate) if one.rate else len(request.rates))
+    from analysis.shared.loop import finish
+
+    measured = finish(plan, partial(read, study, request), partial(work, study, request), bar=bar)
+    content = json.loads((study.folder / cells.STUDY).read_text(encoding="utf-8"))
+    frame = tables.table({**content, "cells": [cell for cell, _ in measured]})
+    speeds = {(cell["row"], cell["rate"]): speed for cell, speed in measured}
+    keys = [
+        (row.row, None if row.keep_rate != row.keep_rate else row.keep_rate) for row in frame.itertuples()
+    ]
+    for name in ("times_as_fast", "images_per_second", "memory_share"):
+        frame[name] = [speeds[key][name] for key in keys]
+    return Sweep(frame, notes, content)
+
+
+def begin(request: Request) -> cells.Study:
+    """The dense model, and what it says of the crops."""
+    import stvit
+    from analysis.crops import cut
+    from stvit.data.photographs import in_folder, shipped
+
+    subject = opened(request)
+    size = request.size or subject.size[0]
+    photographs = in_folder(request.data) if request.data else shipped()
+    head = stvit.saliency_head() if request.model == "dinov2_small" else None
+    crops = cut(photographs, request.crops, size, request.seed)
+    return cells.begin(subject, head, crops, request.kept, request.seed, size)
+
+
+def opened(request: Request):
+    """The model, built for the size of the crops."""
+    from analysis.shared.models import REAL, REAL_SIZE, open_model, open_pretrained
+    from stvit.pretrained import SHIPPED
+
+    if Path(request.model).exists():
+        subject = open_model(request.model)
+        return subject.resized((request.size, request.size)) if request.size else subject
+    size = request.size or (REAL_SIZE if request.model in (REAL, *SHIPPED) else own_size(request.model))
+    return open_pretrained(request.model, size)
+
+
+def own_size(name: str) -> int:
+    """The image size that timm made a model for."""
+    import timm
+
+    cfg = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return cfg.input_size[1] if cfg else 224
+
+
+def read(study: cells.Study, request: Request, setting: Setting) -> tuple[dict, dict] | None:
+    """What earlier runs have kept of a setting: its quality, and its speed on this device."""
+    cell, path = cells.read(study, setting), speed_path(study, request, setting)
+    if cell is None or not path.exists():
+        return None
+    speed = json.loads(path.read_text(encoding="utf-8"))
+    return (cell, speed) if speed["code"] == cell["code"] and speed["choices"] == cell["choices"] else None
+
+
+def work(study: cells.Study, request: Request, setting: Setting) -> tuple[dict, dict]:
+    """Measure a setting and keep what was found."""
+    cell = cells.run(study, setting)
+    model = settings.build(study.dense, setting).to(request.device)
+    dense = study.dense.to(request.device)
+    found = timed(model, dense, batch_of(study.images, request.batch).to(request.device), request.device)
+    study.dense.to("cpu")
+    found |= {"code": cell["code"], "choices": cell["choices"]}
+    cells.write(found, speed_path(study, request, setting))
+    return cell, found
+
+
+def speed_path(study: cells.Study, request: Request, setting: Setting) -> Path:
+    folder = study.folder / f"speed-{request.device}-{request.threads}-{request.batch}".replace(":", "_")
+    folder.mkdir(exist_ok=True)
+    return folder / f"{setting.key}.json"
+
+
+def batch_of(images: Tensor, batch: int) -> Tensor:
+    """``batch`` images, in turn if there are fewer."""
+    import torch
+
+    return images[torch.arange(batch) % len(images)]
+
+
+def timed(model: nn.Module, dense: nn.Module, images: Tensor, device: str) -> dict[str, float]:
+    """Speed and peak memory beside the dense model's, both taking turns."""
+    import torch
+
+    with torch.inference_mode():
+        turns = take_turns([lambda: dense(images), lambda: model(images)], Patience(5, 1), finisher(device))
+        peaks = [peak_bytes(lambda one=one: one(images), device) for one in (dense, model)]
+    slow, fast = turns.seconds
+    return {
+        "times_as_fast": round(statistics.median(a / b for a, b in zip(slow, fast, strict=True)), 4),
+        "images_per_second": round(len(images) / statistics.median(fast), 4),
+        "memory_share": round(peaks[1] / peaks[0], 4),
+    }
