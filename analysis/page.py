@@ -18,6 +18,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 FIRST = (
     "overview",
     "conclusions",
+    "offtheshelf",
     "complexity",
     "cluster_sim",
 )  # the order of the sections; others follow by name

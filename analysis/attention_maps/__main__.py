@@ -23,9 +23,19 @@ CHECKPOINT = "micro_stvit_16"
 def pictures(args: argparse.Namespace) -> list[Path]:
     from analysis.attention_maps.draw import draw
 
-    subject = subject_of(args)
+    subject = subject_of(args, CHECKPOINT)
     drawn = draw(subject, photo(args.image, subject.size), args.head)
     return [path for name, fig in drawn.items() for path in style.save(fig, args.out / name)]
+
+
+def measured(args: argparse.Namespace):
+    """The real model's captions; of a checkpoint that is named, or without the real weights, the semantic tokens'."""
+    from analysis.attention_maps import real, semantic
+
+    subject, crops, _ = (None, None, "") if args.checkpoint else real.at_hand()
+    if subject is None:
+        return semantic(open_model(args.checkpoint or CHECKPOINT), args.images)
+    return real.judged(subject, crops).drop(columns="margin")
 
 
 @command("analysis.attention_maps")
@@ -53,9 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         shown = ["figure", "model", "measure", "value", "beside", "holds_here"]
         print(formats.render(frame[shown], digits=3))
         return 0
-    from analysis.attention_maps import semantic
-
-    frame = semantic(open_model(args.checkpoint), args.images)
+    frame = measured(args)
     if not formats.emit(frame, args):
         print(formats.render(frame.dropna(axis=1, how="all"), digits=3))
     return 0

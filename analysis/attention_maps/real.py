@@ -18,8 +18,11 @@ from analysis import style
 from analysis.attention_maps import figures, measure
 from analysis.attention_maps.capture import capture, class_attention
 from analysis.bootstrap import by_photograph, claim, draws, interval
+from analysis.crops import cut
 from analysis.images import normalised
 from analysis.panels import CMAP, blank
+from analysis.shared.models import real_or_none
+from stvit.data.photographs import missing, shipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,6 +134,22 @@ def claims(values: dict[str, np.ndarray], owner: np.ndarray, tokens: int) -> pd.
         for figure, text, what, difference, margin in rows
     ]
     return pd.DataFrame(made)
+
+
+def at_hand(count: int = CROPS) -> tuple[Subject | None, Crops | None, str]:
+    """The real model and crops of photographs; where they are not at hand None, and a line that says why."""
+    subject, reason = real_or_none()
+    found = shipped()
+    if subject is None or not found:
+        return None, None, reason or f"photographs are missing: {', '.join(missing())}"
+    return subject, cut(found, count, subject.size[0]), ""
+
+
+def judged(subject: Subject, crops: Crops) -> pd.DataFrame:
+    """The claims alone."""
+    grid = subject.model.patch_embed.grid_size
+    tokens = grid[0] * grid[1] + subject.model.num_prefix_tokens
+    return claims(by_crop(subject, crops.images), crops.owner, tokens)
 
 
 def write(r: Report, subject: Subject, crops: Crops, pictures: np.ndarray) -> pd.DataFrame:

@@ -9,11 +9,10 @@ import pandas as pd
 from analysis.attention_maps import figures, layers, look, measure, real, semantic, swin
 from analysis.attention_maps.capture import capture, class_attention, image_relevance
 from analysis.attention_maps.claims import BOTH, DENSE, FAMILY, GLOBAL, SPARSE, SWIN, claims
-from analysis.crops import cut, middles
+from analysis.crops import middles
 from analysis.images import normalised, scenes
 from analysis.results import Report
-from analysis.shared.models import Subject, available, open_model, real_or_none, weights_of
-from stvit.data.photographs import missing, shipped
+from analysis.shared.models import Subject, available, open_model, weights_of
 
 SHOWN = (0, 5, 9)  # scenes that are drawn
 
@@ -67,14 +66,11 @@ def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS):
 
 def _real(r: Report, count: int) -> tuple[dict, pd.DataFrame | None]:
     """The real model first; without its weights a line says what is missing. What the record says of it, and claims."""
-    subject, reason = real_or_none()
-    found = shipped()
-    if subject is None or not found:
-        lacking = reason or f"photographs are missing: {', '.join(missing())}"
+    subject, crops, lacking = real.at_hand(count)
+    if subject is None:
         r.prose(f"**The figures of a real model are not here: {lacking}.**")
         return {"missing": lacking}, None
-    crops = cut(found, count, subject.size[0])
-    shown = [one for one in found if one.name in real.SHOWN] or found[:3]
+    shown = [one for one in crops.photographs if one.name in real.SHOWN] or crops.photographs[:3]
     judged = real.write(r, subject, crops, middles(shown, subject.size[0]))
     return {"weights": subject.found, "crops": count, "photographs": crops.record()}, judged
 

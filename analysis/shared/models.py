@@ -149,7 +149,8 @@ def add_arguments(parser: argparse.ArgumentParser, report: str, checkpoint: str)
     """The options of commands that draw one image through one model, or write ``report`` over many scenes."""
     parser.add_argument("--image", help=f"a file, or one of {', '.join(SAMPLES)} (scene:7 is scene 7)")
     parser.add_argument(
-        "--checkpoint", default=checkpoint, help=f"shipped name, path or timm model ({checkpoint})"
+        "--checkpoint",
+        help=f"shipped name, path or timm model (for photographs {REAL} where it is at hand, else {checkpoint})",
     )
     parser.add_argument(
         "--size", type=at_least(1), nargs=2, metavar=("H", "W"), help="image size (the model's)"
@@ -159,9 +160,13 @@ def add_arguments(parser: argparse.ArgumentParser, report: str, checkpoint: str)
     parser.add_argument("--out", type=new_folder, help="folder for pictures or report")
 
 
-def subject_of(args: argparse.Namespace) -> Subject:
-    """The model that ``--checkpoint`` and ``--size`` ask for."""
-    subject = open_model(args.checkpoint)
+def subject_of(args: argparse.Namespace, otherwise: str) -> Subject:
+    """The model that ``--checkpoint`` and ``--size`` ask for; the real one for photographs, where it is at hand."""
+    subject = None
+    if args.checkpoint is None and not args.image.startswith("scene"):
+        subject, _ = real_or_none()
+    if subject is None:
+        subject = open_model(args.checkpoint or otherwise)
     return subject.resized(tuple(args.size)) if args.size else subject
 
 

@@ -15,9 +15,10 @@ from analysis import formats, style
 from analysis.commands import Parser, command
 from analysis.images import photo
 from analysis.results import output
-from analysis.shared.models import Subject, add_arguments, subject_of
+from analysis.shared.models import REAL, Subject, add_arguments, subject_of
 
 CHECKPOINT = "micro_stvit_16"
+DEFAULT = "bat"  # put into the real model, which reduces nothing by itself
 
 
 def draw(subject, picture, label: str | None = None):
@@ -39,10 +40,11 @@ def draw(subject, picture, label: str | None = None):
 def picture(args: argparse.Namespace) -> list[Path]:
     import stvit
 
-    subject = subject_of(args)
-    if args.method:
-        model = stvit.sparsify(subject.model, method=args.method).eval()
-        subject = Subject(f"{subject.name} with {args.method}", model, subject.trained, subject.weights)
+    subject = subject_of(args, CHECKPOINT)
+    method = args.method or (DEFAULT if args.checkpoint is None and subject.name == REAL else None)
+    if method:
+        model = stvit.sparsify(subject.model, method=method).eval()
+        subject = Subject(f"{subject.name} with {method}", model, subject.trained, subject.weights)
     shown = photo(args.image, subject.size)
     return style.save(draw(subject, shown), args.out / "token_map")
 

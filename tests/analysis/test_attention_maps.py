@@ -208,7 +208,7 @@ def test_untrained_weights_are_no_evidence():
 
 
 def test_report(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "real_or_none", lambda: (None, "its weights are not here"))
+    monkeypatch.setattr(report.real, "real_or_none", lambda: (None, "its weights are not here"))
     judged, table = report.write(tmp_path, images=12)
     assert judged is None
     record = json.loads((tmp_path / "record.json").read_text())
@@ -224,6 +224,21 @@ def test_report(tmp_path, monkeypatch):
     } <= names
     assert table.value.notna().all() and set(table.holds_here) <= {"yes", "no", "reversed", "untrained"}
     assert table[table.figure == "windows"].holds_here.tolist() == ["yes"], "drawn from trained weights"
+
+
+def test_without_a_checkpoint_the_real_model_speaks_if_it_is_there(monkeypatch, capsys):
+    monkeypatch.setattr(report.real, "real_or_none", lambda: (open_model("micro_deit_class_token"), ""))
+    monkeypatch.setattr(report.real, "by_crop", lambda subject, images: made_up(len(images)))
+    assert command.main(["--csv"]) == 0
+    assert "vertical lines in the deep layers" in capsys.readouterr().out
+    monkeypatch.setattr(report.real, "real_or_none", lambda: (None, "its weights are not here"))
+    assert command.main(["--csv", "--images", "8"]) == 0
+    assert "pooling windows" in capsys.readouterr().out
+
+
+def made_up(crops: int):
+    """12 layers, measures that say nothing."""
+    return {name: np.full((crops, 12), 0.5) for name in report.real.MEASURES}
 
 
 def test_command_line(tmp_path, capsys):

