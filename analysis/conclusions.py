@@ -28,8 +28,9 @@ SOURCES = {
 DIFFER, NO_SOURCE = "sources differ", "not asked"
 FILE = "conclusions.csv"
 ABOUT = (
-    "Each source judges by the differences of its own rows, which its report shows. *together* is a verdict that some "
-    "source reaches and none contradicts; it is a word about these sources, and no test of its own."
+    "Each source judges by the differences of its own rows, which its report shows, and pays for all comparisons that it "
+    "makes (Holm's correction). *together* is a verdict that some source reaches and none contradicts; it is a word "
+    "about these sources, and no test of its own."
 )
 LACKING = "no report has judged conclusions yet: python -m analysis.ablations --report does"
 
@@ -51,7 +52,8 @@ def side_by_side(results: Path = RESULTS) -> pd.DataFrame:
     sources = files(results)
     for name, path in reversed(sources.items()):  # the source with most tables gives the order
         for line in pd.read_csv(path).to_dict("records"):
-            found.setdefault((line["table"], line["conclusion"]), {})[name] = line["verdict"]
+            verdict = line.get("corrected", line["verdict"])
+            found.setdefault((line["table"], line["conclusion"]), {})[name] = verdict
     tables = list(dict.fromkeys(table for table, _ in found))
     lines = [
         {

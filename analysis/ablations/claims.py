@@ -5,9 +5,10 @@ difference, "equal" about its size: no more than a margin of 0.5 points. A compa
 95 % interval over seeds: wholly on the claimed side, it holds; wholly on the other, it does not;
 else this grid cannot tell. A conclusion holds if all its comparisons do, and fails if one does.
 
-There are two verdicts. The first takes the interval from the pair's own differences: three seeds give it two
+There are three verdicts. The first takes the interval from the pair's own differences: three seeds give it two
 degrees of freedom. The second, ``pooled``, takes the spread from all complete rows of the table, which is
-sharper and assumes that they have one in common.
+sharper and assumes that they have one in common. The third, ``corrected``, is the first where all comparisons of the
+grid are judged together (Holm): what is left if the many that were looked at are paid for.
 """
 
 from __future__ import annotations
@@ -99,4 +100,5 @@ CLAIMS = (
 def verdicts(claims=CLAIMS, tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
     """Each conclusion, its verdicts, and the differences behind them."""
     frame = conclusions(claims, {table.name: accuracies_of(table, seeds, folder) for table in tables}, seeds)
-    return frame.drop(columns="verdict").rename(columns={"alone": "verdict"})
+    frame = frame.rename(columns={"verdict": "corrected", "alone": "verdict"})
+    return frame[["table", "conclusion", "verdict", "pooled", "corrected", "evidence"]]

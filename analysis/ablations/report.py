@@ -38,7 +38,8 @@ def derived(folder: Path = CELLS) -> dict[str, tuple[pd.DataFrame, str]]:
         verdicts(folder=folder),
         "The papers' conclusions on this grid; a verdict needs three seeds. Evidence: paired difference ± half the "
         "95 % interval over seeds, of the pair alone (verdict) | with the spread pooled over the table's complete "
-        "rows (pooled), which assumes that rows spread alike.",
+        "rows (pooled), which assumes that rows spread alike. corrected: the verdict where all comparisons of the grid "
+        "are judged together (Holm).",
     )
     found["assignments"] = (
         tables.assignment_table(folder=folder),

@@ -41,6 +41,13 @@ def test_lines_are_joined_by_table_and_words(tmp_path):
     assert summary(frame) == "Of 4 conclusions: 2 holds; 1 sources differ; 1 not run."
 
 
+def test_a_verdict_that_pays_for_all_comparisons_counts(tmp_path):
+    write(tmp_path, "ablations", ("t1", "a", HOLDS), ("t1", "b", FAILS))
+    path = tmp_path / "ablations" / "conclusions.csv"
+    pd.read_csv(path).assign(corrected=[OPEN, FAILS]).to_csv(path, index=False)
+    assert side_by_side(tmp_path).scenes.tolist() == [OPEN, FAILS]
+
+
 def test_a_source_that_has_not_reported_is_no_column(tmp_path, monkeypatch, capsys):
     write(tmp_path, "ablations", ("t1", "a", OPEN))
     assert list(side_by_side(tmp_path)) == ["table", "conclusion", "scenes", "together"]
