@@ -28,7 +28,7 @@ SOURCES = {
 DIFFER, NO_SOURCE = "sources differ", "not asked"
 FILE = "conclusions.csv"
 ABOUT = (
-    "Each source judges by the differences of its own rows, which its report shows, and pays for all comparisons that it "
+    "Each source judges by differences of its own rows, which its report shows, and pays for all comparisons that it "
     "makes (Holm's correction). *together* is a verdict that some source reaches and none contradicts; it is a word "
     "about these sources, and no test of its own."
 )
