@@ -9,13 +9,14 @@ import pandas as pd
 
 from analysis.real_labels import tables
 from analysis.real_labels.cells import CELLS, TEST_IMAGES, plan, record_of
-from analysis.real_labels.design import DENSE, GOAL, MARGIN, SEEDS, TABLES, TRAINING
+from analysis.real_labels.design import DENSE, GOAL, SEEDS, TABLES, TRAINING
 from analysis.real_labels.figure import plot
 from analysis.real_labels.verdicts import verdicts
 from analysis.results import Report
 from analysis.shared import twins
 from analysis.shared.statistics import spread
 from analysis.shared.tables import PROGRESS, captioned
+from analysis.shared.verdicts import MARGIN
 
 LACKING = "no cell is finished yet: python -m analysis.real_labels run trains them"
 COLUMNS_EXPLAINED = (
@@ -28,10 +29,11 @@ COLUMNS_EXPLAINED = (
 
 
 def derived(folder: Path = CELLS) -> dict[str, tuple[pd.DataFrame, str]]:
-    """Each derived table and its caption, from the records in ``folder`` alone; twin rows are refused."""
+    """Each table that is begun, and its caption, from the records in ``folder`` alone; twin rows are refused."""
     twins.refuse((table.name, tables.accuracies_of(table, folder=folder)) for table in TABLES)
     twins.refuse_one_architecture((table.name, fingerprints(table, folder)) for table in TABLES)
-    found = captioned(TABLES, partial(tables.tabulate, folder=folder), COLUMNS_EXPLAINED)
+    begun = [table for table in TABLES if fingerprints(table, folder)]
+    found = captioned(begun, partial(tables.tabulate, folder=folder), COLUMNS_EXPLAINED)
     found["conclusions"] = (
         verdicts(folder=folder),
         "The papers' conclusions on real labels; a verdict needs three seeds. verdict: all comparisons of the grid "

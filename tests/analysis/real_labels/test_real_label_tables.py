@@ -135,6 +135,7 @@ def test_a_report_of_part_of_the_grid(tmp_path, capsys):
     ]
     other = pd.read_csv(tmp_path / "out" / "stvit_table7.csv")
     assert other.seeds.tolist() == [3, 0, 0, 0]  # its base is a row of Table 1
+    assert not (tmp_path / "out" / "bat_keep_rates.csv").exists()  # none of its rows has run
     conclusions = pd.read_csv(tmp_path / "out" / "conclusions.csv")
     assert "not run" in set(conclusions.verdict) and "holds" in set(conclusions.alone)
     assert (tmp_path / "out" / "accuracy_and_cost.png").stat().st_size > 5_000
