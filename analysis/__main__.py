@@ -16,7 +16,7 @@ from analysis.formats import dump
 from analysis.results import HOME, RESULTS, ROOT, versions
 
 STATE = HOME / ".cache" / "reproduce.json"
-OFF_THE_SHELF = "results/offtheshelf/cells"
+OFF_THE_SHELF, PROBES = "results/offtheshelf/cells", "results/offtheshelf/probes"
 CHECKPOINTS = "results/checkpoints"
 VERDICTS = tuple(f"results/{name}/conclusions.csv" for name in ("distilled", "real_labels", "ablations"))
 
@@ -51,7 +51,7 @@ JOBS = [
     Job(
         "offtheshelf",
         "every reduction in a trained model, without training, on photographs",
-        (OFF_THE_SHELF,),
+        (OFF_THE_SHELF, PROBES),
     ),
     Job("attention_maps", "who looks at whom, and the captions in numbers", (CHECKPOINTS,)),
     Job("token_maps", "what becomes of each patch, by every method", (CHECKPOINTS, OFF_THE_SHELF)),

@@ -35,6 +35,7 @@ CLAIMS = (
     Claim("BAT, Table 1", "BAT is above EViT", "bat", "evit"),
     Claim("EViT", "a fused token is better than none: EViT is above top-k", "evit", "topk"),
     Claim("BAT, Figure 1", "importance and diversity are above importance alone", "bat", "topk"),
+    Claim("BAT, Figure 1", "importance and diversity are above diversity alone", "bat", "diversity alone"),
     Claim(
         "both papers", "class attention tells which tokens matter: top-k is above random", "topk", "random"
     ),

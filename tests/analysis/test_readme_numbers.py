@@ -75,7 +75,8 @@ def test_what_the_real_model_says():
     assert f"{layers[0]:.0f} % of the attention there and {low:.0f} to {high:.0f} % in layers 9 to 12" in TEXT
     both = told("are above diversity alone", 0.5)
     assert (
-        both.verdict == "cannot tell" and f"is {both.value:.2f} beside {both.beside:.2f} at keep rate" in TEXT
+        both.verdict == "cannot tell"
+        and f"cosine {both.value:.2f} beside {both.beside:.2f} at keep rate" in TEXT
     )
     importance = told("are above importance alone", 0.5)
     assert importance.verdict == "holds" and f"importance alone ({importance.beside:.2f})" in TEXT
@@ -86,3 +87,15 @@ def test_what_the_real_model_says():
     assert {told("more diverse than EViT", rate, "captions").verdict for rate in (0.3, 0.5)} == {"reversed"}
     assert {told("BAT is above EViT", rate).verdict for rate in (0.7, 0.85)} == {"holds"}
     assert {told("top-k is above random", rate).verdict for rate in (0.3, 0.5, 0.7, 0.85)} == {"holds"}
+
+
+def test_what_its_probe_says_of_labels():
+    table, probe = "labels_claims_fashion_mnist", results("offtheshelf/labels_fashion_mnist.csv")
+    dense = probe[probe.row == "dense"].linear.item()
+    both = told("are above diversity alone", 0.7, table)
+    assert both.verdict == "reversed" and f"({both.value} beside {both.beside} % at keep rate 0.7" in TEXT
+    assert f"dense: {dense} %" in TEXT
+    guide = told("top-k is above random", 0.7, table)
+    assert guide.verdict == "cannot tell" and f"({guide.value} beside {guide.beside} % at" in TEXT
+    tome = told("ToMe is above BAT", 0.5, table)
+    assert tome.verdict == "holds" and f"and {tome.value} beside {tome.beside} % on Fashion-MNIST" in TEXT
