@@ -24,6 +24,7 @@ from stvit.optimize import optimize
 from stvit.pretrained import pretrained, saliency_head
 from stvit.record import record
 from stvit.sparsify import densify, sparsify
+from stvit.version import __version__
 
 __all__ = [
     "CheckpointError",
@@ -36,6 +37,7 @@ __all__ = [
     "STViTSwin",
     "STViTVideoSwin",
     "VideoSwin",
+    "__version__",
     "dense",
     "densify",
     "distill",

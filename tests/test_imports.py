@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module may import from its own room and from those above it in this list.
 ROOMS = [
-    ("stvit.surgery", "stvit.extras", "stvit.compatibility", "stvit.command"),
+    ("stvit.surgery", "stvit.extras", "stvit.compatibility", "stvit.command", "stvit.version"),
     ("stvit.fast",),
     ("stvit.layers",),
     ("stvit.record",),
