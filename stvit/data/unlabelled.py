@@ -40,7 +40,8 @@ def unlabelled(
         )
     if name in SETS:
         return small(name, place, size, train, True, cache), small(name, place, size, test, False, cache)
-    learned, held = from_packages() if data == "photographs" else from_folder(data)
+    own = data != "photographs" or Path(data).is_dir()
+    learned, held = from_folder(data) if own else from_packages()
     return cut(learned, train, size, seed), cut(held, test, size, seed + 1)
 
 
