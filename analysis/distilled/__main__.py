@@ -1,6 +1,6 @@
 """``python -m analysis.distilled``: students of DINOv2-S, trained without labels to give its class feature.
 
-python -m analysis.distilled pilot            the learning rate: STViT and pooling alone, a seed of their own
+python -m analysis.distilled pilot            the learning rate, on STViT alone and a seed of its own
 python -m analysis.distilled run              train what has no record yet; stop and repeat as you like
 python -m analysis.distilled ship             train the student that the package ships, with adapters
 python -m analysis.distilled list             what the grid holds and how much of it is finished
@@ -20,8 +20,7 @@ from analysis.distilled import cells, curve
 from analysis.distilled.cells import Cell
 from analysis.distilled.design import BASE, ROWS, SEEDS, TIERS
 
-PILOT = (BASE, "average pooling alone, 16 tokens")
-PILOT_SEED, PILOT_RATES = 90, (2e-4, 6e-4)
+PILOT_SEED, PILOT_RATES = 90, (2.5e-5, 5e-5, 1e-4, 2e-4, 6e-4)  # one rate for all parameters
 
 
 def plan() -> list[Cell]:
@@ -31,7 +30,7 @@ def plan() -> list[Cell]:
 
 
 def pilots() -> list[Cell]:
-    return [Cell(ROWS[name], PILOT_SEED, dict(lr=rate)) for rate in PILOT_RATES for name in PILOT]
+    return [Cell(ROWS[BASE], PILOT_SEED, dict(lr=rate, backbone_rate=1.0)) for rate in PILOT_RATES]
 
 
 def run(wanted: list[Cell], args: argparse.Namespace) -> int:

@@ -137,20 +137,23 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
         **({"fused": True} if config.task == "distill" and config.opt == "adamw" else {}),
     )
     if config.backbone_rate != 1:
-        classifier = {id(p) for name, p in model.named_parameters() if name.startswith(head_names(model))}
+        fresh = {id(p) for name, p in model.named_parameters() if is_fresh(name, model)}
         optimizer.param_groups[:] = [
-            part
-            for group in optimizer.param_groups
-            for part in split(group, classifier, config.backbone_rate)
+            part for group in optimizer.param_groups for part in split(group, fresh, config.backbone_rate)
         ]
     return optimizer
 
 
-def split(group: dict, classifier: set[int], rate: float) -> list[dict]:
-    """A group's parameters of the classifier, and the others with their learning rate scaled."""
+def is_fresh(name: str, model: nn.Module) -> bool:
+    """Is it of the classifier, or of a distilled student what it does not have from its teacher?"""
+    return name in model.fresh if hasattr(model, "fresh") else name.startswith(head_names(model))
+
+
+def split(group: dict, fresh: set[int], rate: float) -> list[dict]:
+    """A group's fresh parameters, and the others with their learning rate scaled."""
     parts = []
-    for of_classifier, factor in ((True, 1.0), (False, rate)):
-        params = [p for p in group["params"] if (id(p) in classifier) is of_classifier]
+    for is_new, factor in ((True, 1.0), (False, rate)):
+        params = [p for p in group["params"] if (id(p) in fresh) is is_new]
         parts.append({**group, "params": params, "lr_scale": group.get("lr_scale", 1.0) * factor})
     return [part for part in parts if part["params"]]
 

@@ -113,7 +113,10 @@ class TrainConfig:
     repeats: int = option(
         1, "augmented copies of an image in an epoch of as many images (repeated augmentation)"
     )
-    backbone_rate: float = option(1.0, "factor of the learning rate for all layers but the classifier")
+    backbone_rate: float = option(
+        1.0,
+        "factor of the learning rate for all but the classifier, or what a student has not from its teacher",
+    )
 
     seed: int = option(0, "of initial weights, order, augmentation and dropout")
     precision: str = option("no", "mixed precision: no, bf16 or fp16")

@@ -52,6 +52,8 @@ class Distill:
         self, student: nn.Module, teacher: nn.Module, train: Taught, held_out: Taught, full: bool = False
     ):
         check_fit(student, teacher, train.done)
+        theirs = {name for name, _ in teacher.named_parameters()}
+        self.fresh = {name for name, _ in student.named_parameters()} - theirs
         self.student, self.train, self.held_out, self.full = student, train, held_out, full
         self.center = train.features.float().mean(dim=0)
 
@@ -60,7 +62,11 @@ class Distill:
 
     def build_model(self, config: TrainConfig, source: TaughtSource) -> nn.Module:
         torch.manual_seed(config.seed)  # what adapters begin with
-        return LateLayers(self.student, self.train.done, self.train.grid, self.full, config.adapters)
+        late = LateLayers(self.student, self.train.done, self.train.grid, self.full, config.adapters)
+        late.fresh = {
+            f"student.{name}" for name in self.fresh
+        }  # they learn at the full rate (config.backbone_rate)
+        return late
 
     def criterion(self, config: TrainConfig, source: TaughtSource, model: nn.Module, device: torch.device):
         return FeatureLoss(model, self.center.to(device), config.ratio_weight)
