@@ -5,8 +5,7 @@ tokens. A student's layers before the first one that it changes are the teacher'
 the teacher's class feature. Places in depth are the papers' own; numbers of tokens are 16, 25 and 36 of 81.
 
 The learning rate was chosen by a pilot of STViT alone, on a seed that the grid does not use, before any cell of the
-grid ran (``python -m analysis.distilled pilot``): the later it was lowered the better, down to 2.5e-5 for the teacher's
-weights. What a student does not have from its teacher learns at ten times that rate, in every row. The number of crops
+grid ran (``python -m analysis.distilled pilot``): the lower the better, down to 2.5e-5 for the teacher's weights. What a student does not have from its teacher learns at ten times that rate, in every row. The number of crops
 is what a shared machine could train in an hour: more rows and seeds rather than more steps.
 """
 
@@ -20,8 +19,8 @@ CROPS, TAUGHT, TEST_CROPS, GALLERY = 5000, 2500, 2000, 400
 LAYERS = (3, 4, 5, 7, 8, 10)  # after which students read the teacher's tokens
 MARGIN = 0.5  # points of centred cosine that "no better" and "no worse" allow; named before any cell ran
 TRAINING = dict(
-    epochs=1, train_images=1000, batch_size=25, lr=2.5e-4, backbone_rate=0.1, warmup_epochs=0.1, weight_decay=0.05, clip_grad=1.0,
-    precision="bf16",
+    epochs=1, train_images=1000, batch_size=25, lr=2.5e-4, backbone_rate=0.1, warmup_epochs=0.1, weight_decay=0.05,
+    clip_grad=1.0, precision="bf16",
 )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ class TrainConfig:
     )
     backbone_rate: float = option(
         1.0,
-        "factor of the learning rate for all but the classifier, or what a student has not from its teacher",
+        "factor of the learning rate for all but the classifier; to distill, for what is the teacher's",
     )
 
     seed: int = option(0, "of initial weights, order, augmentation and dropout")
