@@ -91,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
 
         print(ship(cells.open_world(args.cache, args.folder), args.cache / "ship"))
         return 0
+    if args.action == "pilot":
+        args.cells = cells.PILOT
     return run(pilots() if args.action == "pilot" else plan(), args)
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from stvit.training.taught import Taught
 
-CELLS, CACHE = RESULTS / "distilled" / "cells", HOME / ".cache" / "distilled"
+HERE = RESULTS / "distilled"
+CELLS, PILOT, CACHE = HERE / "cells", HERE / "pilot", HOME / ".cache" / "distilled"
 DIGITS = np.float16
 
 

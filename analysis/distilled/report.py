@@ -54,6 +54,9 @@ def write(out: Path | None = None, cells: Path = CELLS) -> int:
                 "curve", curve.figure(line), "Likeness to the teacher by the crops learned from; bars: one spread.",
                 "Centred cosine against crops, rising, with horizontal lines of EViT, BAT and ToMe off the shelf",
             )  # fmt: skip
+        known = tables.pilot()
+        if len(known):
+            report.table("pilot", known, PILOT)
         report.heading("Tables")
         for table in tables.shown(cells):
             report.table(
@@ -68,6 +71,11 @@ CONCLUSIONS = (
     "were run, 5 %; alone: each pair's own interval over three seeds, uncorrected, as in the ablations' table; "
     "ablations: that table's verdict, from models trained from scratch on scenes. Evidence: paired difference ± half "
     "the own 95 % interval, in hundredths of centred cosine."
+)
+
+PILOT = (
+    "The pilot of the learning rate, one rate for all parameters, which chose the grid's before any of its cells ran; "
+    "at the first rate that was tried a seed of the grid had run too, and is here."
 )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from analysis.bootstrap import by_photograph, draws, interval
-from analysis.distilled.cells import CELLS, Cell, read, unpacked
+from analysis.distilled.cells import CELLS, PILOT, Cell, read, unpacked
 from analysis.distilled.claims import Found, half_width
 from analysis.distilled.design import ROWS, SEEDS, TABLES, TIERS, Table
 from analysis.shared.statistics import average, paired, rounded, spread
@@ -84,3 +85,17 @@ def shown(folder: Path = CELLS) -> list[Table]:
     """The tables of which at least two rows have a record."""
     found = cosines(folder)
     return [table for table in TABLES if sum(name in found for name in table.rows) > 1]
+
+
+def pilot(folder: Path = PILOT) -> pd.DataFrame:
+    """The cells of the pilot, by learning rate."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))]
+    lines = [
+        {
+            "row": one["row"], "seed": one["seed"], "learning_rate": one["training"]["lr"] * one["training"]["epochs"],
+            "cosine": POINTS * one["cosine"], "retrieved": POINTS * one["retrieved"],
+            "cpu_seconds": one["seconds"]["training_cpu"],
+        }
+        for one in found
+    ]  # fmt: skip
+    return pd.DataFrame(lines).sort_values(["row", "learning_rate"]) if lines else pd.DataFrame()
