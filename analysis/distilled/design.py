@@ -5,8 +5,8 @@ tokens. A student's layers before the first one that it changes are the teacher'
 the teacher's class feature. Places in depth are the papers' own; numbers of tokens are 16, 25 and 36 of 81.
 
 The learning rate was chosen by a pilot of STViT (``results/distilled/pilot``), before any cell of the grid ran: the
-lower the better, down to 2.5e-5 for the teacher's weights. What a student does not have from its teacher learns at ten times
-that rate, in every row. The number of crops is what a shared machine could train in an hour: more rows and seeds
+lower the better, down to 2.5e-5 for the teacher's weights. What a student does not have from its teacher learns at ten
+times that rate, in every row. The number of crops is what a shared machine could train in an hour: more rows and seeds
 rather than more steps.
 """
 
