@@ -14,7 +14,7 @@ from analysis.formats import dump
 from analysis.results import RESULTS, ROOT, environment
 
 NAME, RANK = "stvit_dinov2_small_16", 16
-BUDGET = dict(train_images=2500, epochs=4, batch_size=50, adapters=RANK, lr=1e-3)
+BUDGET = dict(train_images=2500, epochs=2, adapters=RANK, lr=5e-4)
 CHECK_CROPS = 40  # of PyPI's photographs, on which a fresh clone can compute the cosine again
 
 

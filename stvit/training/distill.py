@@ -63,9 +63,10 @@ class Distill:
     def build_model(self, config: TrainConfig, source: TaughtSource) -> nn.Module:
         torch.manual_seed(config.seed)  # what adapters begin with
         late = LateLayers(self.student, self.train.done, self.train.grid, self.full, config.adapters)
-        late.fresh = {
+        fresh = {name for name, _ in late.named_parameters() if "lora_" in name}  # what peft calls adapters
+        late.fresh = fresh | {
             f"student.{name}" for name in self.fresh
-        }  # they learn at the full rate (config.backbone_rate)
+        }  # at the full rate: see config.backbone_rate
         return late
 
     def criterion(self, config: TrainConfig, source: TaughtSource, model: nn.Module, device: torch.device):
