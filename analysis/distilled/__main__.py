@@ -18,15 +18,15 @@ from analysis import formats
 from analysis.commands import Parser, command
 from analysis.distilled import cells, curve
 from analysis.distilled.cells import Cell
-from analysis.distilled.design import BASE, ROWS, SEEDS, TIERS
+from analysis.distilled.design import BASE, ROWS, SCALES, SEEDS, TIERS
 
 PILOT_SEED, PILOT_RATES = 90, (2.5e-5, 5e-5, 1e-4, 2e-4, 6e-4)  # one rate for all parameters
 
 
-def plan() -> list[Cell]:
+def plan(scale: str) -> list[Cell]:
     """All cells in the order of worth: of a tier all seeds, then the next tier; learning curves last."""
-    grid = [Cell(ROWS[row.name], seed) for tier in TIERS for seed in SEEDS for row in tier]
-    return [*grid, *curve.cells()]
+    grid = [Cell(row, seed, scale=SCALES[scale]) for tier in TIERS for seed in SEEDS for row in tier]
+    return [*grid, *(curve.cells() if scale == "grid" else [])]
 
 
 def pilots() -> list[Cell]:
@@ -37,7 +37,7 @@ def run(wanted: list[Cell], args: argparse.Namespace) -> int:
     missing = [cell for cell in wanted if cells.read(cell, args.cells) is None]
     begun = time.monotonic()
     if missing:
-        world = cells.open_world(args.cache, args.folder)
+        world = cells.open_world(args.cache, args.folder, SCALES[args.scale], args.device)
     for number, cell in enumerate(missing, 1):
         if args.minutes and time.monotonic() - begun > 60 * args.minutes:
             break
@@ -76,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--cache", type=Path, default=cells.CACHE, help="folder of crops and the teacher's tokens"
     )
+    parser.add_argument("--scale", choices=SCALES, default="grid", help="how much is learned from (grid)")
+    parser.add_argument("--device", choices=cells.DEVICES, default="cpu", help="that trains (cpu)")
     parser.add_argument("--folder", default="", help="photographs of your own to learn from too")
     parser.add_argument("--minutes", type=float, default=0, help="begin no cell after so many (0: all)")
     parser.add_argument("--out", type=Path, help="folder for the report")
@@ -93,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.action == "pilot":
         args.cells = cells.PILOT
-    return run(pilots() if args.action == "pilot" else plan(), args)
+    return run(pilots() if args.action == "pilot" else plan(args.scale), args)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.distilled.design import CROPS, GALLERY, LAYERS, MODEL, SIZE, TAUGHT, TEST_CROPS, TRAINING, Row
+from analysis.distilled.design import GALLERY, GRID, LAYERS, MODEL, SIZE, Row, Scale
 from analysis.formats import dump
 from analysis.results import HOME, RESULTS, environment
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 HERE = RESULTS / "distilled"
 CELLS, PILOT, CACHE = HERE / "cells", HERE / "pilot", HOME / ".cache" / "distilled"
 DIGITS = np.float16
+DEVICES = {"cpu": "cpu", "cuda": "auto"}  # in the words of TrainConfig
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,17 @@ class Cell:
     row: Row
     seed: int
     training: dict = field(default_factory=dict)
+    scale: Scale = GRID
+
+    @property
+    def options(self) -> dict:
+        """Of ``stvit.distill``."""
+        return {**self.scale.training, **self.training}
 
     def content(self) -> dict:
-        training = {**TRAINING, **self.training}
         return {
-            "model": MODEL, "size": SIZE, "crops": [CROPS, TEST_CROPS], "seed": self.seed, "training": training,
+            "model": MODEL, "size": SIZE, "crops": [self.scale.crops, self.scale.test], "seed": self.seed,
+            "training": self.options,
             "method": self.row.method, "choices": json.loads(json.dumps(self.row.choices)),
         }  # fmt: skip
 
@@ -59,19 +66,24 @@ class World:
     test: dict[int, Taught]
     owner: Tensor
     photographs: dict[str, list[str]]
+    device: str = "cpu"
 
 
-def open_world(cache: Path = CACHE, folder: str | Path = "") -> World:
+def open_world(
+    cache: Path = CACHE, folder: str | Path = "", scale: Scale = GRID, device: str = "cpu"
+) -> World:
     """Made once and kept in ``cache``: crops, and the teacher's tokens after the layers that students begin at."""
     import stvit
     from analysis.distilled import images
     from stvit.training.taught import ask
 
-    crops = images.crops(cache, CROPS, TEST_CROPS, SIZE, folder)
-    teacher = stvit.pretrained(MODEL, quiet=True, img_size=SIZE)
-    learned = ask(teacher, crops["train"][:TAUGHT], LAYERS, cache, precision=TRAINING["precision"])
+    crops = images.crops(cache, scale.crops, scale.test, SIZE, folder)
+    teacher = stvit.pretrained(MODEL, quiet=True, img_size=SIZE).to(device)
+    learned = ask(
+        teacher, crops["train"][: scale.taught], LAYERS, cache, precision=scale.training["precision"]
+    )
     test = ask(teacher, crops["test"], LAYERS, cache)
-    return World(teacher, learned, test, crops["owner"], crops["photographs"])
+    return World(teacher.cpu(), learned, test, crops["owner"], crops["photographs"], device)
 
 
 def read(cell: Cell, folder: Path = CELLS) -> dict | None:
@@ -89,7 +101,7 @@ def run(cell: Cell, world: World, folder: Path = CELLS) -> dict:
         "row": cell.row.name,
         **cell.content(),
         **trained(cell, world),
-        **environment(),
+        **environment(world.device),
     }
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".{cell.address}-{os.getpid()}"
@@ -114,13 +126,13 @@ def student_of(cell: Cell, world: World, out: Path | None = None) -> nn.Module:
     from stvit import distill
     from stvit.training.late_layers import layers_kept
 
-    student, training = build(cell.row, world.teacher, cell.seed), {**TRAINING, **cell.training}
+    student, training = build(cell.row, world.teacher, cell.seed), cell.options
     if training["epochs"]:
         done = layers_kept(student)
         taught = world.train[done].first(training["train_images"])
         student, _ = distill(
-            student, world.teacher, taught, world.test[done].first(GALLERY // 8), seed=cell.seed, device="cpu",
-            threads=1, out=out, **training,
+            student, world.teacher, taught, world.test[done].first(GALLERY // 8), seed=cell.seed,
+            device=DEVICES[world.device], threads=1, out=out, **training,
         )  # fmt: skip
     return student
 
@@ -141,9 +153,9 @@ def trained(cell: Cell, world: World) -> dict:
         "frozen_layers": done,
     }
     begun, cpu = time.perf_counter(), time.process_time()
-    student = student_of(cell, world)
+    student = student_of(cell, world).to(world.device)
     seconds = {"training": time.perf_counter() - begun, "training_cpu": time.process_time() - cpu}
-    found = measured(student, world, done, TRAINING["precision"])
+    found = measured(student, world, done, cell.options["precision"])
     seconds["all_cpu"] = time.process_time() - cpu
     return {
         **told, **found, "seconds": {name: round(value, 1) for name, value in seconds.items()},
@@ -161,8 +173,8 @@ def measured(student: nn.Module, world: World, done: int, precision: str = "no")
     test, center = world.test[done], world.train[done].features.mean(dim=0)
     late = LateLayers(student, done, test.grid).eval()
     batches = [test.batch(numbers) for numbers in torch.arange(len(test)).split(100)]
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        features = torch.cat([f.float() for f, _ in said(late, batches)])
+    with torch.autocast(world.device, torch.bfloat16, enabled=precision == "bf16"):
+        features = torch.cat([f.float().cpu() for f, _ in said(late, batches)])
     values = cosine(features, test.features, center)
     return {
         "cosine": round(float(values.mean()), 6),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.distilled.cells import CELLS, Cell, read
-from analysis.distilled.design import BASE, ROWS, SEEDS, TRAINING
+from analysis.distilled.design import BASE, GRID, ROWS, SEEDS
 from analysis.shared.statistics import average, spread
 
 BUDGETS = ((0, 1), (500, 1), (1000, 1), (2500, 1), (2500, 2), (2500, 4))  # crops and passes
@@ -19,7 +19,7 @@ def budget(crops: int, passes: int) -> dict:
     if crops == 0:
         return dict(epochs=0)
     given = dict(train_images=crops, epochs=passes)
-    return given if given.items() - TRAINING.items() else {}
+    return given if given.items() - GRID.training.items() else {}
 
 
 def cells() -> list[Cell]:

@@ -14,15 +14,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-MODEL, SIZE, DIM = "dinov2_small", 126, 384
+MODEL, SIZE = "dinov2_small", 126
 SEEDS = (0, 1, 2)
-CROPS, TAUGHT, TEST_CROPS, GALLERY = 5000, 2500, 2000, 400
+GALLERY = 400  # crops among which the teacher's nearest feature is looked for
 LAYERS = (3, 4, 5, 7, 8, 10)  # after which students read the teacher's tokens
-MARGIN = 0.5  # points of centred cosine that "no better" and "no worse" allow; named before any cell ran
+MARGIN = 0.5  # hundredths of centred cosine that "no better" allows; named before any cell ran
 TRAINING = dict(
     epochs=1, train_images=1000, batch_size=25, lr=2.5e-4, backbone_rate=0.1, warmup_epochs=0.1, weight_decay=0.05,
     clip_grad=1.0, precision="bf16",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is learned from and tested on.
+
+    crops: that are cut; taught: of which the teacher is asked; test: held-out ones
+    """
+
+    crops: int
+    taught: int
+    test: int
+    training: dict
+
+
+SCALES = {
+    "grid": Scale(5000, 2500, 2000, TRAINING),
+    "full": Scale(
+        20000, 20000, 2000, dict(TRAINING, epochs=2, train_images=20000, batch_size=100)
+    ),  # for a GPU
+    "toy": Scale(40, 40, 40, dict(TRAINING, train_images=40, batch_size=20)),  # a rehearsal
+}
+GRID = SCALES["grid"]
 
 
 @dataclass(frozen=True)

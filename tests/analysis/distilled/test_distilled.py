@@ -11,7 +11,7 @@ import torch
 from analysis.distilled import cells, claims, curve, report, tables
 from analysis.distilled.cells import Cell, World
 from analysis.distilled.claims import CLAIMS, UNASKED, Claim, above, decide
-from analysis.distilled.design import BASE, ROWS, SEEDS, TABLES, TIERS, TRAINING
+from analysis.distilled.design import BASE, GRID, ROWS, SEEDS, TABLES, TIERS
 from analysis.results import RESULTS
 from analysis.shared import twins
 from analysis.shared.verdicts import FAILS, HOLDS, NOT_RUN, OPEN
@@ -112,8 +112,8 @@ def world(teacher):
 
 def test_cells_are_trained_once_and_tables_follow(world, tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "GALLERY", 10)
-    short = dict(TRAINING, train_images=40, batch_size=20, precision="no")
-    monkeypatch.setattr(cells, "TRAINING", short)
+    for name, value in dict(train_images=40, batch_size=20, precision="no").items():
+        monkeypatch.setitem(GRID.training, name, value)
     names = (BASE, "global")
     for name in names:
         for seed in SEEDS:
