@@ -1,6 +1,7 @@
 # make reproduce   set up, then every analysis into results/, with results/index.html
 # make test        set up, then the whole test suite
 # make lab         JupyterLab on the notebooks
+# make gpu         what wants a CUDA device, inside BUDGET seconds, into OUT (DEVICE=cpu rehearses it)
 # make lint        ruff: rules and format
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help reproduce test lab lint format clean
+.PHONY: help reproduce test lab gpu lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +33,14 @@ test: $(STAMP)
 
 lab: $(STAMP)
 	$(BIN)/python -m jupyterlab notebooks
+
+# without an installation, where there is none: a GPU machine may have no network
+STEPS  ?= speed,distill
+BUDGET ?= 300
+DEVICE ?= cuda
+OUT    ?= gpu-results
+gpu:
+	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) -m analysis.gpu --steps $(STEPS) --budget $(BUDGET) --device $(DEVICE) --out $(OUT)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

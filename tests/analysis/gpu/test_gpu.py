@@ -1,0 +1,79 @@
+"""``make gpu``: steps in order, each inside its share of the budget, what they wrote is packed whatever became of them."""
+
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from analysis.gpu import __main__ as gpu
+from analysis.gpu.steps import STEPS, Step
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Scripted(Step):
+    """A step that writes a file and does what its name says."""
+
+    def command(self, out, seconds, device):
+        doing = {
+            "quick": "pass",
+            "endless": "import time; time.sleep(60)",
+            "broken": "raise SystemExit('no GPU left')",
+        }
+        code = f"open({str(out / f'{self.name}.csv')!r}, 'w').write('{device}'); {doing[self.name]}"
+        return [sys.executable, "-c", code]
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    steps = {name: Scripted(name, name, 1.0) for name in ("quick", "endless", "broken")}
+    monkeypatch.setattr(gpu, "STEPS", steps)
+
+
+def test_a_step_that_does_not_end_is_stopped_and_all_is_packed(scripted, tmp_path):
+    assert (
+        gpu.main(
+            ["--steps", "quick,endless,broken", "--budget", "6", "--device", "cpu", "--out", str(tmp_path)]
+        )
+        == 1
+    )
+    told = {one["step"]: one for one in json.loads((tmp_path / "gpu.json").read_text())["steps"]}
+    assert told["quick"]["status"] == "done" and told["endless"]["status"] == "stopped"
+    assert told["broken"]["status"] == "failed: no GPU left"
+    assert told["endless"]["seconds"] < 5
+    with tarfile.open(tmp_path / "records.tar.gz") as archive:
+        names = set(archive.getnames())
+    assert {"gpu.json", "quick.csv", "endless.csv", "broken.csv", "broken.log"} <= names
+
+
+def test_what_cannot_be_is_said_in_one_line(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        gpu.main(["--steps", "fly", "--out", str(tmp_path)])
+    assert "unknown step 'fly'; choose from speed, distill" in capsys.readouterr().err
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        gpu.main(["--out", str(tmp_path)])
+    assert "DEVICE=cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ("cuda", "cpu"))
+@pytest.mark.parametrize("name", STEPS)
+def test_the_commands_of_the_steps_are_read_by_their_parsers(name, device, tmp_path, monkeypatch):
+    """The words reach each command's own work, past its parser."""
+    import analysis.distilled.__main__ as distilled
+    import analysis.throughput.__main__ as throughput
+
+    reached = []
+    monkeypatch.setattr(distilled, "run", lambda wanted, args: reached.append(args) or 0)
+    module, *words = STEPS[name].words(tmp_path, 60.0, device)
+    if module == "analysis.distilled":
+        assert distilled.main(words) == 0 and reached[0].device == device
+    else:
+        assert throughput.parser().parse_args(words).device == [device]
+
+
+def test_the_makefile_hands_its_variables_on():
+    text = (ROOT / "Makefile").read_text()
+    assert "analysis.gpu --steps $(STEPS) --budget $(BUDGET) --device $(DEVICE) --out $(OUT)" in text
