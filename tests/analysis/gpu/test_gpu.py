@@ -1,4 +1,4 @@
-"""``make gpu``: steps in order, each inside its share of the budget, what they wrote is packed whatever became of them."""
+"""``make gpu``: steps in order, each inside its share of the budget; what they wrote is packed in any case."""
 
 import json
 import sys
