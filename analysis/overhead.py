@@ -1,7 +1,8 @@
 """``python -m analysis.overhead``: what deciding and merging cost beside the layers themselves.
 
 Each method runs beside plain layers that are handed the same number of tokens, cut off by a slice, in
-turn, pair by pair, so that a busy machine slows both. The overhead is the median of the pairs' ratios
+turn, pair by pair, so that a busy machine slows both. Where a method keeps all tokens and a layer computes with
+fewer, its plain layer computes with as many, and the rest pass by. The overhead is the median of the pairs' ratios
 less 1; the ratio of the two fastest runs stands beside it, and the multiply-adds of the reductions.
 """
 
@@ -34,6 +35,9 @@ def cut_twin(model, images):
         def forward_features(self, x):
             x = self.norm_pre(self._pos_embed(self.patch_embed(x)))
             for block, tokens, where in zip(self.blocks, self.lengths, self.where, strict=True):
+                if where == "around":
+                    x = torch.cat([in_groups(block, x[:, :tokens]), x[:, tokens:]], dim=1)
+                    continue
                 if where == "in front":
                     x = x[:, :tokens]
                 if where == "within" and x.shape[1] > tokens:
@@ -52,9 +56,16 @@ def cut_twin(model, images):
     trace: list = []
     with torch.no_grad():
         model.forward_layers(images, trace)
-    plain.lengths = [x.shape[1] for x, _ in trace]
+    plain.lengths = [computed_with(x, plan, model.num_prefix_tokens) for x, plan in trace]
     plain.where = [block.where if isinstance(block, HostBlock) else "" for block in model.blocks]
     return plain
+
+
+def computed_with(x, plan, prefix: int) -> int:
+    """How many tokens a layer computed with that returned x (B, T, C), padding among them."""
+    if plan.computed is None:
+        return x.shape[1]
+    return prefix + plan.computed.matrix(x.shape[1] - prefix).shape[1]
 
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -88,9 +99,15 @@ def time_pairs(first, second, images, pairs: int, clock: str = "wall") -> list[t
 
 def reduction_flops(model) -> int:
     """Multiply-adds of all reductions on one image: class attention, matching and merging."""
+    import torch
+
     from analysis.shared.counting import count
 
-    return count(model, (1, model.in_chans, *model.patch_embed.img_size)).reductions()
+    shape = (1, model.in_chans, *model.patch_embed.img_size)
+    found = count(model, shape)
+    if model.keeps_all:  # what is decided is decided in the layer: all that its plain one does not compute
+        return found.total - count(cut_twin(model, torch.zeros(shape)), shape).total
+    return found.reductions()
 
 
 def compute(

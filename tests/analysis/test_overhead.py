@@ -28,6 +28,14 @@ def test_the_twin_computes_on_as_many_tokens():
         assert twin(images).shape == (2, 7)
 
 
+def test_the_twin_of_layers_that_compute_with_fewer_tokens():
+    """Evo-ViT computes class attention besides, in all layers but the last: N·C."""
+    sparse = model("evovit")
+    twin = overhead.cut_twin(sparse, torch.randn(2, 3, 64, 64))
+    assert twin.lengths == [65, 33, 33, 33] and twin.where == ["around"] * 4
+    assert overhead.reduction_flops(sparse) == 48 * (65 + 33 + 33)
+
+
 def test_flops_of_the_reductions_are_their_terms():
     """topk: class attention alone, N·C; evit: and the fused token; random: nothing."""
     lengths = [64, 45, 32]
