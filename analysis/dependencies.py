@@ -9,14 +9,14 @@ import ast
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("stvit", "analysis")
+ROOTS = ("stvit", "analysis")
 
 
 @cache
 def modules(root: Path) -> dict[str, Path]:
     """Every module of the repository by its dotted name."""
     found = {}
-    for package in PACKAGES:
+    for package in ROOTS:
         for path in sorted((root / package).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path

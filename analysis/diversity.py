@@ -19,7 +19,7 @@ MODEL = "deit_small_patch16_224"
 RATES = (0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 METHODS = ("bat", "evit", "topk", "dynamicvit", "random", "tome", "meanpool", "stvit")
 NEEDED = ("bat", "evit", "topk", "random")  # without these there is no Figure 4 on real weights
-REAL = (*NEEDED, "tome", "meanpool")
+REAL_METHODS = (*NEEDED, "tome", "meanpool")
 PRINTED = PAPER / "bat_fig6.csv"
 COLOURS = {**style.METHOD, "random": style.SKY, "meanpool": style.YELLOW}
 NAMES = {"bat": "BAT", "evit": "EViT", "dynamicvit": "DynamicViT"}  # of the printed series
@@ -151,7 +151,7 @@ def plot_real(frame):
     with style.house_style():
         fig, axes = style.figure(height=2.5, columns=3)
         for ax, (name, (title, ylabel)) in zip(axes, panels.items(), strict=False):
-            for row in (row for row in REAL if row in set(frame.row)):
+            for row in (row for row in REAL_METHODS if row in set(frame.row)):
                 rows = frame[(frame.row == row) & (frame.keep_rate < 1)].sort_values("keep_rate")
                 kind = "--" if row in ("random", "meanpool") else "-"
                 ax.plot(
@@ -186,7 +186,7 @@ def real(r: Report) -> bool:
     if frame is None or not set(NEEDED) <= set(frame.row):
         r.prose(f"**{real_table.LACKING}.**")
         return False
-    together = frame[frame.row.isin(REAL) & (frame.keep_rate < 1)]
+    together = frame[frame.row.isin(REAL_METHODS) & (frame.keep_rate < 1)]
     agree = together[["diversity", "cosine"]].corr(method="spearman").iloc[0, 1]
     r.prose(
         "BAT argues that what a pruned model loses is the diversity of its tokens, and measures it as the distance of "

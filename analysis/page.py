@@ -15,7 +15,7 @@ from pathlib import Path
 from analysis.results import RESULTS
 
 TEMPLATE = Path(__file__).with_name("page.html")
-FIRST = (
+LEADING = (
     "overview",
     "conclusions",
     "offtheshelf",
@@ -38,7 +38,9 @@ def write(results: Path = RESULTS) -> Path:
 def sections(results: Path) -> list[dict]:
     """One section a record, its blocks made ready to show."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*/record.json"))]
-    records.sort(key=lambda r: (FIRST.index(r["name"]) if r["name"] in FIRST else len(FIRST), r["name"]))
+    records.sort(
+        key=lambda r: (LEADING.index(r["name"]) if r["name"] in LEADING else len(LEADING), r["name"])
+    )
     return [_section(record, results / record["name"]) for record in records]
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CMAP = "inferno"
-SIDE = 1.15  # inches of a panel, where the page leaves room for more
+INCHES = 1.15  # inches of a panel, where the page leaves room for more
 
 
 def blank(ax: Axes, title: str = "") -> None:

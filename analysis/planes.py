@@ -15,7 +15,7 @@ from analysis.commands import Parser, command, new_folder
 from analysis.results import PAPER, RESULTS, Report, output
 
 CELLS = RESULTS / "ablations" / "cells"
-SIZE = 48  # pixels of the scenes that our methods are compared on
+SCENE_SIZE = 48  # pixels of the scenes that our methods are compared on
 SOURCES = {  # file → what its rows are called, and the table they are from
     "stvit_table1": "STViT, Table 1",
     "stvit_table4": "STViT, Table 4",
@@ -81,7 +81,7 @@ def ours(folder: Path = CELLS):
     rows = []
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["scenes"]["size"] != SIZE:
+        if record["scenes"]["size"] != SCENE_SIZE:
             continue  # other images and another training: no point of the same plane
         training, args = record["training"], record["training"].get("model_args", {})
         method = training["model"].removeprefix("micro_")

@@ -16,7 +16,7 @@ SCRATCH, CACHE = HOME / ".cache" / "ablations", HOME / ".cache" / "scenes"
 
 
 @dataclass(frozen=True)
-class Cell(TrainedCell):
+class AblationCell(TrainedCell):
     """A row's model from one seed."""
 
     row: Row
@@ -41,22 +41,22 @@ class Cell(TrainedCell):
         }
 
 
-def plan(tables=TABLES, seeds=SEEDS) -> list[Cell]:
+def plan(tables=TABLES, seeds=SEEDS) -> list[AblationCell]:
     """Every cell once, table by table and row by row, so that rows that are begun have all their seeds first."""
-    cells: dict[str, Cell] = {}
+    cells: dict[str, AblationCell] = {}
     for table in tables:
         for row in table.rows:
             for seed in seeds:
-                cell = Cell(row, seed)
+                cell = AblationCell(row, seed)
                 cells.setdefault(cell.address, cell)
     return list(cells.values())
 
 
-def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
+def record_of(cell: AblationCell, folder: Path = CELLS) -> dict | None:
     return trained.read(cell, folder)
 
 
-def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
+def run_cell(cell: AblationCell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     """Train (or go on training) and test one cell, and write its record."""
     from stvit.checkpoints import load_checkpoint
 
@@ -66,7 +66,7 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     return trained.run(cell, folder, scratch / cell.address, CACHE, load_checkpoint, measure)
 
 
-def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
+def run(cells: list[AblationCell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
     """Train what has no record yet; ``how``: jobs, backend and minutes of ``analysis.shared.cells.run_missing``."""
     return trained.run_missing(cells, run_cell, trained.described, folder, scratch, **how)
 
@@ -92,7 +92,7 @@ def purity(model) -> dict | None:
     return module.measure(model, PURITY_IMAGES) if module.has_semantic_tokens(model) else None
 
 
-def multiply_adds(cell: Cell) -> int:
+def multiply_adds(cell: AblationCell) -> int:
     from analysis.shared.counting import count
     from stvit.training.build import build_model
 

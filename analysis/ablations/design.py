@@ -33,7 +33,7 @@ def swin(name: str, model: str, printed: dict | None = None, **args) -> Row:
     return Row(name, model, args, printed or {}, SWIN_TRAINING)
 
 
-DENSE = Row("dense", "micro_deit", {}, {"DeiT-T": 72.2, "DeiT-S": 79.8, "DeiT-B": 81.8})
+DENSE_ROW = Row("dense", "micro_deit", {}, {"DeiT-T": 72.2, "DeiT-S": 79.8, "DeiT-B": 81.8})
 DENSE_TOKEN = Row("dense, class token", "micro_deit", TOKEN_HEAD, {"DeiT-S": 79.8})
 
 
@@ -47,7 +47,7 @@ TABLES: tuple[Table, ...] = (
         "stvit_table1",
         "Number of semantic tokens (STViT, Table 1)",
         (
-            DENSE,
+            DENSE_ROW,
             stvit("4 tokens", {"DeiT-T": 72.2, "DeiT-S": 79.8, "DeiT-B": 81.8}),
             stvit("9 tokens", {"DeiT-T": 72.7, "DeiT-S": 80.1, "DeiT-B": 82.2}, num_semantic_tokens=9),
             stvit("16 tokens", {"DeiT-T": 73.0, "DeiT-S": 80.5, "DeiT-B": 82.6}, num_semantic_tokens=16),

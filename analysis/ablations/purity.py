@@ -22,7 +22,7 @@ from stvit.layers.windows import window_counts
 from stvit.record import record
 
 
-class Subject(NamedTuple):
+class TokenSource(NamedTuple):
     """Where a model's semantic tokens come from."""
 
     grid: tuple[int, int]  # of the image tokens
@@ -44,15 +44,15 @@ def small_radius(config: SceneConfig) -> float:
     return SMALL * config.size / SceneConfig().size
 
 
-def subject(model: nn.Module) -> Subject:
+def subject(model: nn.Module) -> TokenSource:
     """The layers that make semantic tokens: of the whole model, or of a Swin's stage 3."""
     if hasattr(model, "stgm"):
         grid, semantic = tuple(model.patch_embed.grid_size), model.semantic_grid
-        return Subject(grid, semantic, model.num_semantic_tokens, "blocks.")
+        return TokenSource(grid, semantic, model.num_semantic_tokens, "blocks.")
     stage = model.layers[2]
     grid, w_s = tuple(stage.output_resolution), stage.options.semantic_window
     rows, columns = (count * w_s for count in window_counts(grid, stage.window))
-    return Subject(grid, (rows, columns), rows * columns, "layers.2.blocks.")
+    return TokenSource(grid, (rows, columns), rows * columns, "layers.2.blocks.")
 
 
 def token_owners(instances: Tensor, patch: int, kinds: int) -> Tensor:

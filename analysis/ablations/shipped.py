@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.ablations.cells import CELLS, CHECKPOINTS, SCRATCH, Cell, record_of, test
+from analysis.ablations.cells import CELLS, CHECKPOINTS, SCRATCH, AblationCell, record_of, test
 from analysis.ablations.design import CHECK_IMAGES, TABLES
 from analysis.shared.shelf import Shelf, recounted
 
@@ -28,10 +28,10 @@ SEED = 0
 TOLERANCE = 4  # images of 4,096 that rounding may turn on another machine, where tokens are sorted or matched
 
 
-def cell_of(name: str) -> Cell:
+def cell_of(name: str) -> AblationCell:
     table, row = SHIPPED[name]
     rows = next(t for t in TABLES if t.name == table).rows
-    return Cell(next(r for r in rows if r.name == row), SEED)
+    return AblationCell(next(r for r in rows if r.name == row), SEED)
 
 
 def score(name: str, model) -> dict:

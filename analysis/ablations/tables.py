@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.ablations.cells import CELLS, Cell, record_of
+from analysis.ablations.cells import CELLS, AblationCell, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
 from analysis.shared import tables as shared
 from analysis.shared.statistics import average, paired, pooled_half_width, rounded, spread
@@ -23,7 +23,7 @@ COLUMNS = (
 
 def results_of(row: Row, seeds=SEEDS, folder=CELLS) -> dict[int, dict]:
     """The records of a row that exist, by seed."""
-    found = {seed: record_of(Cell(row, seed), folder) for seed in seeds}
+    found = {seed: record_of(AblationCell(row, seed), folder) for seed in seeds}
     return {seed: record for seed, record in found.items() if record}
 
 

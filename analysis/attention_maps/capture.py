@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import stvit
-
-Grid = tuple[int, int]
+from stvit.layers.windows import Grid
 
 
 class Captured(NamedTuple):

@@ -8,7 +8,7 @@ from analysis.shared.models import available
 
 DENSE, SPARSE = "micro_deit_class_token", "micro_stvit_16"
 BOTH, GLOBAL = "micro_stvit_4", "micro_stvit_global"
-SWIN = "micro_stvit_swin"
+SWIN_MODEL = "micro_stvit_swin"
 FAMILY = ("micro_stvit_4", "micro_stvit_9", "micro_stvit_16", GLOBAL)
 
 
@@ -60,8 +60,8 @@ def claims(by_layer: pd.DataFrame, stgm: pd.DataFrame, window_maps) -> pd.DataFr
     rows.append(_claim("4d", "global initialization alone: not tied to places", GLOBAL,
                        f"share of a map in its own window, beside {BOTH}", by_model.window_share[GLOBAL],
                        by_model.window_share[BOTH], "below", bool(pair.trained.all()), margin=0.02))  # fmt: skip
-    rows.append(_claim("windows", "tokens of a window look beyond it", SWIN, "share of attention outside",
-                       window_maps.outside_share(), 0.0, "above", SWIN in available(), margin=0.05))  # fmt: skip
+    rows.append(_claim("windows", "tokens of a window look beyond it", SWIN_MODEL, "share of attention outside",
+                       window_maps.outside_share(), 0.0, "above", SWIN_MODEL in available(), margin=0.05))  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis import style
-from analysis.panels import CMAP, SIDE, blank, number, overlay
+from analysis.panels import CMAP, INCHES, blank, number, overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ def by_layer(photos, maps, grid, label: str, first: str = "image", titles=None) 
     """Figure 1, left: a row an image, (B, layers, N) maps in columns."""
     count, layers = len(photos), maps.shape[1]
     with style.house_style():
-        side = min(style.PAGE / (layers + 1), SIDE)
+        side = min(style.PAGE / (layers + 1), INCHES)
         fig, axes = style.figure(
             max(side * (layers + 1), style.COLUMN), count * side + 0.42, count, layers + 1, squeeze=False
         )
@@ -62,7 +62,7 @@ def semantic_maps(photos, maps, grid, windows, labels, columns: int | None = Non
     columns = columns or min(count, 8)
     rows = -(-count // columns)
     with style.house_style():
-        side = min(style.PAGE / (columns + rows), SIDE)
+        side = min(style.PAGE / (columns + rows), INCHES)
         size = max(side * (columns + rows), style.COLUMN), len(photos) * (rows * side + 0.36)
         fig = plt.figure(figsize=size, layout="constrained")
         parts = np.atleast_1d(fig.subfigures(len(photos), 1))

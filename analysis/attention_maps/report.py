@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.attention_maps import figures, layers, look, measure, real, semantic, swin
 from analysis.attention_maps.capture import capture, class_attention, image_relevance
-from analysis.attention_maps.claims import BOTH, DENSE, FAMILY, GLOBAL, SPARSE, SWIN, claims
+from analysis.attention_maps.claims import BOTH, DENSE, FAMILY, GLOBAL, SPARSE, SWIN_MODEL, claims
 from analysis.crops import middles
 from analysis.images import normalised, scenes
 from analysis.results import Report
@@ -239,6 +239,6 @@ def _figure_4d(r: Report, both: Subject, alone: Subject, stgm: pd.DataFrame) -> 
 
 def _swin(count: int):
     """The Swin, the maps of its first STGM layer for test scenes, and the first of these."""
-    subject = open_model(SWIN)
+    subject = open_model(SWIN_MODEL)
     pictures = scenes(count, subject.size[0]).images.permute(0, 2, 3, 1).numpy()  # (B, H, W, 3)
     return subject, swin.capture_windows(subject.model, normalised(pictures, subject.model)), pictures[0]

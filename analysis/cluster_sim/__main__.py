@@ -17,13 +17,13 @@ import pandas as pd
 from analysis import formats
 from analysis.cluster_sim.experiments import NAMES, experiment, shown
 from analysis.cluster_sim.geometry import INITS
-from analysis.cluster_sim.options import Cell, Options
+from analysis.cluster_sim.options import Options, SimulatedCell
 from analysis.commands import Parser, at_least, command, new_folder
 from analysis.results import HOME
 from analysis.shared.loop import BACKENDS
 
-CELLS = HOME / ".cache" / "cluster_sim"
-SETTING = ("d", "K", "n", "sigma", "theta", "gamma", "init", "lam")
+STORE = HOME / ".cache" / "cluster_sim"
+PROBLEM_OPTIONS = ("d", "K", "n", "sigma", "theta", "gamma", "init", "lam")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,7 +78,7 @@ def options_from(args: argparse.Namespace) -> Options:
     level = "quick" if args.quick else "full" if args.full else "default"
     store = None
     if args.full:
-        store = (args.out or CELLS) / "cells"
+        store = (args.out or STORE) / "cells"
     shown = not args.no_progress
     return Options(level, args.trials, args.seed, args.device, args.jobs, args.backend, store, shown)
 
@@ -87,10 +87,10 @@ def single(args: argparse.Namespace, options: Options) -> pd.DataFrame:
     """One setting: the reduced sampler's row, and the same update from tokens on ``--device``."""
     from analysis.cluster_sim.measure import measure, tokens_on_device
 
-    given = {name: getattr(args, name) for name in SETTING if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in PROBLEM_OPTIONS if getattr(args, name) is not None}
     if "theta" in given:
         given["theta"] = math.radians(given["theta"])
-    cell = dataclasses.replace(Cell(trials=options.count(200), seed=options.seed), **given)
+    cell = dataclasses.replace(SimulatedCell(trials=options.count(200), seed=options.seed), **given)
     row = measure(cell)
     if options.device != "cpu":
         row |= tokens_on_device(cell, options.device)
@@ -121,10 +121,10 @@ def run(args: argparse.Namespace) -> int:
 
         write(options, _command(), args.out)
         return 0
-    if any(getattr(args, name) is not None for name in SETTING):
+    if any(getattr(args, name) is not None for name in PROBLEM_OPTIONS):
         if args.experiment:
             raise ValueError(
-                "--experiment runs its own settings; leave out " + " ".join(f"--{s}" for s in SETTING)
+                "--experiment runs its own settings; leave out " + " ".join(f"--{s}" for s in PROBLEM_OPTIONS)
             )
         frame = single(args, options)
         if not formats.emit(frame, args):

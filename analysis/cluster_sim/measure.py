@@ -8,21 +8,21 @@ import numpy as np
 
 from analysis.cluster_sim import bounds
 from analysis.cluster_sim.geometry import Problem
-from analysis.cluster_sim.options import Cell
+from analysis.cluster_sim.options import SimulatedCell
 from analysis.cluster_sim.sampler import Draws, generator, reduced
 from analysis.cluster_sim.theory import defect, expected_defect, freezing, limit
 
 GAUSSIAN = 0.1  # F3 is held to 5 % up to this v/ln n
 
 
-def measure(cell: Cell) -> dict:
+def measure(cell: SimulatedCell) -> dict:
     """A flat row of plain numbers, so that any backend can carry it and JSON can keep it."""
     p = cell.problem()
     draws = reduced(p, cell.n, cell.trials, generator(cell.seed, cell.stream))
     return {**describe(cell, p), **compare(cell, p, draws), **violations(cell, p, draws)}
 
 
-def describe(cell: Cell, p: Problem) -> dict:
+def describe(cell: SimulatedCell, p: Problem) -> dict:
     v = p.v
     return {
         "K": cell.K,
@@ -43,7 +43,7 @@ def describe(cell: Cell, p: Problem) -> dict:
     }
 
 
-def compare(cell: Cell, p: Problem, draws: Draws) -> dict:
+def compare(cell: SimulatedCell, p: Problem, draws: Draws) -> dict:
     measured = defect(draws.m, p.mu[0])
     mean, error = float(measured.mean()), standard_error(measured)
     F3 = expected_defect(p.q, p.mu, p.lam, p.sigma, cell.n)
@@ -60,7 +60,7 @@ def compare(cell: Cell, p: Problem, draws: Draws) -> dict:
     }
 
 
-def violations(cell: Cell, p: Problem, draws: Draws) -> dict:
+def violations(cell: SimulatedCell, p: Problem, draws: Draws) -> dict:
     """How many trials broke each bound on 1 − cos, and the typical bound on |m̂ − (1+ρ)μ_k|."""
     measured, n = defect(draws.m, p.mu[0]), cell.n
     off = np.linalg.norm(draws.m - (1 + p.rho) * p.mu[0], axis=1)
@@ -78,7 +78,7 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def tokens_on_device(cell: Cell, device: str) -> dict:
+def tokens_on_device(cell: SimulatedCell, device: str) -> dict:
     """The same update from tokens made, used and dropped on ``device``, in float64 where it has it."""
     import torch
 

@@ -39,7 +39,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Cell:
+class SimulatedCell:
     """One setting of a grid; θ in radians, λ the theorem's unless given."""
 
     K: int = 16
@@ -82,13 +82,13 @@ def variance_cells(
     theta: float,
     work: float,
     trials: tuple[int, int],
-) -> list[Cell]:
+) -> list[SimulatedCell]:
     """A cell for each n in ``sizes`` and v = ratio · ln n: σ is set so that the logits have that variance.
 
     work: tokens to draw in a cell, which gives its trials within the limits ``trials``
     """
     return [
-        Cell(
+        SimulatedCell(
             K=K,
             d=d,
             n=n,
@@ -109,11 +109,11 @@ class Store:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, cell: Cell) -> dict | None:
+    def read(self, cell: SimulatedCell) -> dict | None:
         path = self.folder / f"{cell.key}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    def write(self, cell: Cell, row: dict) -> None:
+    def write(self, cell: SimulatedCell, row: dict) -> None:
         handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(row, file, allow_nan=False)

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.cluster_sim.geometry import Problem
 
-BLOCK = 1 << 17  # logits held at a time: 1 MiB, which stays in cache
+HELD_LOGITS = 1 << 17  # logits held at a time: 1 MiB, which stays in cache
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def reduced(p: Problem, n: int, trials: int, rng: np.random.Generator) -> Draws:
     """
     if not n > 0 or not trials > 0:
         raise ValueError(f"n and trials must be positive, got n={n}, trials={trials}")
-    at_once = max(1, BLOCK // (n * p.K))
+    at_once = max(1, HELD_LOGITS // (n * p.K))
     parts = [_reduced_block(p, n, min(at_once, trials - start), rng) for start in range(0, trials, at_once)]
     return Draws(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("m", "n_eff", "top")))
 
@@ -69,7 +69,7 @@ def _sums(p: Problem, n: int, trials: int, rng):
     base = p.lam * (p.mu @ p.q)  # [K]
     top = np.full(trials, -np.inf)
     mass, along, squares = np.zeros((trials, p.K)), np.zeros(trials), np.zeros(trials)
-    chunk = max(1, min(n, BLOCK // (trials * p.K)))
+    chunk = max(1, min(n, HELD_LOGITS // (trials * p.K)))
     for start in range(0, n, chunk):
         g = rng.standard_normal((trials, p.K, min(chunk, n - start)))
         w = g * (p.lam * s)

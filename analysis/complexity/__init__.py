@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES = ("cells", "formulas", "errata", "bat_table1", "rivals")
+TABLE_NAMES = ("cells", "formulas", "errata", "bat_table1", "rivals")
 
 
 def compute(table: str = "cells", count: bool = False) -> pd.DataFrame:
-    """One of TABLES; the columns of the cells are ``analysis.complexity.table.FIELDS``."""
+    """One of TABLE_NAMES; the columns of the cells are ``analysis.complexity.table.FIELDS``."""
     if table == "cells":
         from analysis.complexity.table import rows
 
@@ -31,7 +31,7 @@ def compute(table: str = "cells", count: bool = False) -> pd.DataFrame:
     elif table == "rivals":
         from analysis.complexity.rival_figures import rows
     else:
-        raise ValueError(f"unknown table {table!r}; choose one of {', '.join(TABLES)}")
+        raise ValueError(f"unknown table {table!r}; choose one of {', '.join(TABLE_NAMES)}")
     return frame(rows())
 
 

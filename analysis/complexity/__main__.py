@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from analysis.commands import Parser, at_least, command, new_file, write_text
-from analysis.complexity import TABLES, sweep, whatif
+from analysis.complexity import TABLE_NAMES, sweep, whatif
 from analysis.complexity.whatif import BadInput, Request
 from analysis.formats import FORMATS, add_arguments, emit, render
 
@@ -21,7 +21,7 @@ PROGRAM = "python -m analysis.complexity"
 def parser() -> Parser:
     options = Parser(prog=PROGRAM, description=DESCRIPTION)
     options.add_argument(
-        "--table", choices=TABLES, help="one table alone, printed or as --json, --csv ... (these: cells)"
+        "--table", choices=TABLE_NAMES, help="one table alone, printed or as --json, --csv ... (these: cells)"
     )
     options.add_argument(
         "--count",

@@ -16,7 +16,7 @@ from analysis.shared.flops.formulas import Term, block
 DEIT_S = {"N": 196, "M": 16, "C": 384, "W": 196, "K": 196}
 SWIN_S = {"N": 196, "M": 9, "C": 384, "W": 49, "K": 109}  # stage 3; K = 10×10 neighbours and the 9 centers
 WHERE = {"DeiT-S, M = 16": DEIT_S, "Swin-S, M = 9": SWIN_S}
-Formula = Callable[..., Any]
+Expression = Callable[..., Any]
 
 
 class Equation(NamedTuple):
@@ -25,9 +25,9 @@ class Equation(NamedTuple):
     where: str  # a key of WHERE
     printed: str
     corrected: str  # "" where the printed formula is right
-    as_printed: Formula
-    as_corrected: Formula
-    as_terms: Formula  # the same, added up from the terms of blocks
+    as_printed: Expression
+    as_corrected: Expression
+    as_terms: Expression  # the same, added up from the terms of blocks
 
     def values(self) -> dict[str, Any]:
         symbols = WHERE[self.where]
@@ -84,7 +84,7 @@ def _both_local_layers(N, M, C, W, K) -> list[Term]:
     return _local_stgm(N, M, C, W, K, once=False) + _block(C, semantic, N + semantic)
 
 
-def _same(text: str, number: str, what: str, where: str, formula: Formula, terms: Formula) -> Equation:
+def _same(text: str, number: str, what: str, where: str, formula: Expression, terms: Expression) -> Equation:
     return Equation(number, what, where, text, "", formula, formula, terms)
 
 

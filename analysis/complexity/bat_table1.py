@@ -12,13 +12,12 @@ from analysis.complexity.rival_figures import figures
 from analysis.shared.flops.closed_adaptive import adaptive_vit
 from analysis.shared.flops.closed_reduced import PART
 from analysis.shared.flops.formulas import Cost
-from analysis.shared.flops.readings import cells, readings, rounded
+from analysis.shared.flops.readings import WIDTH, cells, readings, rounded
 
-WIDTH = {"T": 192, "S": 384, "B": 768}
 BOUND = "bound: how many tokens leave depends on trained weights"
 
 
-class Setting(NamedTuple):
+class QuotedSetting(NamedTuple):
     method: str
     words: str
     choices: dict[str, Any]
@@ -27,17 +26,17 @@ class Setting(NamedTuple):
         return adaptive_vit(width, self.method, **self.choices)
 
 
-QUOTED: dict[str, Setting] = {
-    "Evo-ViT": Setting("evovit", "ratio 0.5 from layer 5 on, its program's default", {}),
-    "PS-ViT": Setting(
+QUOTED: dict[str, QuotedSetting] = {
+    "Evo-ViT": QuotedSetting("evovit", "ratio 0.5 from layer 5 on, its program's default", {}),
+    "PS-ViT": QuotedSetting(
         "psvit", "places spread evenly, 0.7 · 0.7 · 0.7 over the depth: the paper's are not public", {}
     ),
-    "IA-RED2": Setting("iared2", BOUND, {}),
-    "A-ViT": Setting("avit", BOUND, {}),
-    "SPViT": Setting(
+    "IA-RED2": QuotedSetting("iared2", BOUND, {}),
+    "A-ViT": QuotedSetting("avit", BOUND, {}),
+    "SPViT": QuotedSetting(
         "spvit", "trained rates of its program's script: 0.617, 0.369, 0.137", dict(left=(120, 72, 26))
     ),
-    "SViTE": Setting(
+    "SViTE": QuotedSetting(
         "svite", "95 % of the tokens; its weights' sparsity is not counted", dict(keep_rate=0.95)
     ),
 }

@@ -29,15 +29,15 @@ ALIKE = (
     "numbers rounded; class token in DeiT, EViT, BAT and DynamicViT, none in STViT; pooling by Eqs. 4-5 everywhere; "
     "BatchNorm as in inference"
 )
-DEFAULT = Rule("one reading, one counter")
+ONE_READING = Rule("one reading, one counter")
 RULES = (
-    DEFAULT,
+    ONE_READING,
     Rule("the same, Swin's bases by Swin's own counter", counter=False),
     Rule("one reading, one counter, keys projected once", once=True),
 )
 
 
-def alike(reading: Reading, rule: Rule = DEFAULT) -> Reading:
+def alike(reading: Reading, rule: Rule = ONE_READING) -> Reading:
     """``reading`` without what was chosen for its column."""
     family, numbers = reading.family, dict(reading.numbers)
     if family == "swin_own_counter" and rule.counter:

@@ -12,7 +12,7 @@ from analysis.complexity import sweep
 from analysis.complexity.whatif import Request
 from analysis.shared.flops import closed_global, closed_local, closed_semantic
 from analysis.shared.flops.closed_local import SWIN
-from analysis.shared.flops.formulas import KINDS, Cost
+from analysis.shared.flops.formulas import TERM_KINDS, Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +138,7 @@ def shares_of() -> dict[str, Cost]:
 
 PALETTE = dict(
     zip(
-        KINDS,
+        TERM_KINDS,
         (
             style.GREY,
             style.BLUE,
@@ -162,7 +162,7 @@ def shares() -> Figure:
         fig, ax = style.figure(style.PAGE, 2.5)
         names = list(costs)[::-1]
         start = [0.0] * len(names)
-        for kind in KINDS:
+        for kind in TERM_KINDS:
             widths = [costs[name].by("kind").get(kind, 0) / 1e9 for name in names]
             if any(widths):
                 ax.barh(names, widths, left=start, color=PALETTE[kind], label=kind, height=0.62)

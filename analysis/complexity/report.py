@@ -11,7 +11,7 @@ from analysis.complexity import appendix, default_reading, errata, figures, fram
 from analysis.complexity.whatif import Request, crossover, layers
 from analysis.results import Report
 from analysis.shared.flops.closed_global import stvit_deit
-from analysis.shared.flops.readings import CELLS
+from analysis.shared.flops.readings import PRINTED_CELLS
 
 TITLE = "What token-sparsified transformers cost"
 COMMAND = "python -m analysis.complexity --report"
@@ -32,7 +32,7 @@ COLUMNS = {
 
 def write(out: Path | None = None, count: bool = True) -> Path:
     rows = table.rows(count)
-    with Report("complexity", TITLE, COMMAND, {"count": count}, inputs=[CELLS], out=out) as report:
+    with Report("complexity", TITLE, COMMAND, {"count": count}, inputs=[PRINTED_CELLS], out=out) as report:
         report.prose(opening(rows))
         report.figure("residuals", figures.residuals(rows), RESIDUALS, RESIDUALS_ALT)
         _cells(report, rows)
@@ -103,10 +103,10 @@ def _attention(report: Report, count: bool) -> None:
         return
     from analysis.shared.counting import HANDLES, create
     from analysis.shared.counting import count as counted
-    from analysis.shared.flops.readings import IMAGE, Build
+    from analysis.shared.flops.readings import IMAGE_SHAPE, Build
 
     model = create(Build(figures.MODEL))
-    bare, full = counted(model, IMAGE, handles={}), counted(model, IMAGE, handles=HANDLES)
+    bare, full = counted(model, IMAGE_SHAPE, handles={}), counted(model, IMAGE_SHAPE, handles=HANDLES)
     products = stvit_deit(384).by("kind")["attention products"]
     report.prose(
         f"**Fused attention.** fvcore as it comes counts {bare.total:,} for STViT-DeiT-S with fused attention: it has "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from analysis.shared.flops.readings import Cell, Reading, cells, readings, rounded
+from analysis.shared.flops.readings import PrintedCell, Reading, cells, readings, rounded
 
 FIELDS = (
     "paper",
@@ -48,7 +48,7 @@ def _counter(known: dict[tuple[str, ...], Reading]):
     return Registry(reading.build for reading in known.values() if reading.build is not None)
 
 
-def _row(cell: Cell, reading: Reading | None, counter) -> dict[str, Any]:
+def _row(cell: PrintedCell, reading: Reading | None, counter) -> dict[str, Any]:
     row = dict.fromkeys(FIELDS)
     row |= {"paper": cell.paper, "table": cell.table, "model": cell.model, "setting": cell.setting}
     row |= {"printed": float(cell.printed), "printed_text": cell.printed}
@@ -66,7 +66,7 @@ def _row(cell: Cell, reading: Reading | None, counter) -> dict[str, Any]:
     return row | _counted(reading, counter)
 
 
-def verdict(cell: Cell, reading: Reading, total: int) -> str:
+def verdict(cell: PrintedCell, reading: Reading, total: int) -> str:
     if Decimal(rounded(total, cell.printed, reading.rounding)) == Decimal(cell.printed):
         return "reproduced, digits cut off" if reading.rounding == ROUND_DOWN else "reproduced"
     return "not reproduced"

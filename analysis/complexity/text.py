@@ -12,7 +12,7 @@ from analysis.complexity import appendix, default_reading, errata, table
 from analysis.complexity.whatif import Request, crossover, layers
 from analysis.shared.flops.formulas import Cost
 
-WIDTH = 110
+LINE_WIDTH = 110
 PAPERS = {
     "STViT": "STViT — Making Vision Transformers Efficient from A Token Sparsification View",
     "BAT": "BAT — Beyond Attentive Tokens",
@@ -45,7 +45,7 @@ def introduction(rows: list[dict[str, Any]]) -> str:
         words += f" {len(counted)} cells were counted by fvcore on the model; {equal} equal the closed form exactly."
     else:
         words += " --count builds the models and counts them; --help lists what else can be asked."
-    return textwrap.fill(words, WIDTH)
+    return textwrap.fill(words, LINE_WIDTH)
 
 
 def cell_table(number: str, rows: list[dict[str, Any]], count: bool) -> str:
@@ -77,7 +77,7 @@ def giga(flops: int | None, digits: int = 4) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, WIDTH, subsequent_indent="    ")
+    return textwrap.fill(text, LINE_WIDTH, subsequent_indent="    ")
 
 
 def formula_table() -> str:
@@ -111,7 +111,7 @@ def _erratum(row: dict[str, Any]) -> str:
         f"{row['why']} [{row['quantity']}: {row['as_printed']:.4g} against {row['as_against']:.4g}"
         + ("]" if row["difference_percent"] is None else f", {row['difference_percent']:+,.2f} %]")
     )
-    return textwrap.fill(words, WIDTH, subsequent_indent="    ")
+    return textwrap.fill(words, LINE_WIDTH, subsequent_indent="    ")
 
 
 def answer(request: Request, cost: Cost, dense: Cost | None, head_dim: int) -> str:

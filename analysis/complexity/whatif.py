@@ -23,7 +23,7 @@ class BadInput(ValueError):
     """A request that cannot be answered; its text is one line that says what would fit."""
 
 
-class Known(NamedTuple):
+class KnownModel(NamedTuple):
     """A model with a closed form, and the dense model that it is compared with."""
 
     closed: Callable[..., Cost]
@@ -35,11 +35,11 @@ class Known(NamedTuple):
     accepts: tuple[str, ...] = ()  # which of tokens, stgm_at, depth, keep_rate the model has
 
 
-def _known() -> dict[str, Known]:
+def _known() -> dict[str, KnownModel]:
     models = {}
     for size, C in (("tiny", 192), ("small", 384), ("base", 768)):
         tail, options = f"deit_{size}_patch16_224", ("tokens", "stgm_at", "depth")
-        vit = Known(closed_global.deit, {"C": C}, 64, 16, 16, accepts=("depth",))
+        vit = KnownModel(closed_global.deit, {"C": C}, 64, 16, 16, accepts=("depth",))
         sparse = vit._replace(dense=tail)
         models |= {tail: vit, f"vit_{size}_patch16_224": vit}
         models[f"stvit_{tail}"] = sparse._replace(closed=closed_global.stvit_deit, accepts=options)
@@ -50,13 +50,13 @@ def _known() -> dict[str, Known]:
         )
         models |= _swins(size)
     tail = "lvvit_small_patch16_224"
-    models[tail] = lvvit = Known(closed_global.lvvit, {}, 64, 16, 16)
+    models[tail] = lvvit = KnownModel(closed_global.lvvit, {}, 64, 16, 16)
     sparse = lvvit._replace(dense=tail)
     models[f"stvit_{tail}"] = sparse._replace(numbers={"tokens": 36}, accepts=("tokens", "stgm_at"))
     return models | _reduced(tail, sparse._replace(closed=closed_reduced.reduced_lvvit))
 
 
-def _reduced(tail: str, trunk: Known) -> dict[str, Known]:
+def _reduced(tail: str, trunk: KnownModel) -> dict[str, KnownModel]:
     return {
         f"{method}_{tail}": trunk._replace(
             numbers={**trunk.numbers, "method": method, "keep_rate": 0.7}, accepts=("keep_rate",)
@@ -65,10 +65,10 @@ def _reduced(tail: str, trunk: Known) -> dict[str, Known]:
     }
 
 
-def _swins(size: str) -> dict[str, Known]:
+def _swins(size: str) -> dict[str, KnownModel]:
     C, depths = closed_local.SWIN[size]
     tail, numbers = f"swin_{size}_patch4_window7_224", {"C": C, "depths": depths}
-    dense = Known(closed_local.swin, numbers, 32, 32, 4)
+    dense = KnownModel(closed_local.swin, numbers, 32, 32, 4)
     stvit = {**numbers, "base": 2 if size == "tiny" else 10}
     sparse = dense._replace(dense=tail, closed=closed_semantic.stvit_swin, numbers=stvit, accepts=("tokens",))
     models = {tail: dense, f"stvit_{tail}": sparse}
@@ -113,7 +113,7 @@ def closed_form(request: Request) -> Cost | None:
     return known.closed(**numbers)
 
 
-def check(request: Request, known: Known) -> None:
+def check(request: Request, known: KnownModel) -> None:
     for name in request.changes():
         if name not in known.accepts:
             has = (

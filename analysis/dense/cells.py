@@ -20,7 +20,7 @@ SIDE = 64
 
 
 @dataclass(frozen=True)
-class Row:
+class Backbone:
     """A backbone to train."""
 
     name: str
@@ -29,15 +29,15 @@ class Row:
 
 
 ROWS = (
-    Row("Swin", "micro_swin"),
-    Row("STViT-R", "micro_stvit_r_swin"),
-    Row("STViT-R without units", "micro_stvit_r_swin", {"units": [[4, 2, 5, 1]]}),
-    Row("STViT-R, reused tokens", "micro_stvit_r_swin", {"reuse": True}),
+    Backbone("Swin", "micro_swin"),
+    Backbone("STViT-R", "micro_stvit_r_swin"),
+    Backbone("STViT-R without units", "micro_stvit_r_swin", {"units": [[4, 2, 5, 1]]}),
+    Backbone("STViT-R, reused tokens", "micro_stvit_r_swin", {"reuse": True}),
 )
 
 
 @dataclass(frozen=True)
-class Study:
+class TaskStudy:
     """What the cells of a task share.
 
     training: options of ``stvit.train``, the same for all rows
@@ -51,15 +51,15 @@ class Study:
     heads: dict
     test: Callable
     test_images: int
-    rows: tuple[Row, ...] = ROWS
+    rows: tuple[Backbone, ...] = ROWS
 
 
 @dataclass(frozen=True)
-class Cell(TrainedCell):
+class DenseCell(TrainedCell):
     """A row's model from one seed."""
 
-    study: Study
-    row: Row
+    study: TaskStudy
+    row: Backbone
     seed: int
 
     def config(self, **changes):
@@ -81,20 +81,20 @@ class Cell(TrainedCell):
         }
 
 
-def plan(study: Study, seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
+def plan(study: TaskStudy, seeds: tuple[int, ...] = SEEDS) -> list[DenseCell]:
     """Seed by seed, so that rows can be compared as soon as a seed is through."""
-    return [Cell(study, row, seed) for seed in seeds for row in study.rows]
+    return [DenseCell(study, row, seed) for seed in seeds for row in study.rows]
 
 
-def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
+def record_of(cell: DenseCell, folder: Path = CELLS) -> dict | None:
     return trained.read(cell, folder)
 
 
-def scratch_of(cell: Cell, scratch: Path) -> Path:
+def scratch_of(cell: DenseCell, scratch: Path) -> Path:
     return scratch / f"{cell.study.task}-{cell.address}"
 
 
-def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
+def run_cell(cell: DenseCell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     """Train (or go on training) and test one cell, and write its record."""
     from stvit.dense import load
 
@@ -108,7 +108,7 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
     return trained.run(cell, folder, scratch_of(cell, scratch), CACHE, load, measure)
 
 
-def multiply_adds(row: Row) -> int:
+def multiply_adds(row: Backbone) -> int:
     """Of the backbone alone, as Tables 5 and 12 have it."""
     import timm
 
@@ -119,12 +119,12 @@ def multiply_adds(row: Row) -> int:
     return int(count(model, (1, 3, SIDE, SIDE)).total)
 
 
-def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
+def run(cells: list[DenseCell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
     """Train what has no record yet; ``how``: jobs, backend and minutes of ``analysis.shared.cells.run_missing``."""
     return trained.run_missing(cells, run_cell, described, folder, scratch, **how)
 
 
-def described(cell: Cell, record: dict) -> str:
+def described(cell: DenseCell, record: dict) -> str:
     score, seconds = record["test"][cell.study.headline], record["seconds"]["training_cpu"]
     return (
         f"{cell.study.task} {cell.row.name}, seed {cell.seed}: "
@@ -133,7 +133,7 @@ def described(cell: Cell, record: dict) -> str:
 
 
 def study_command(
-    name: str, about: str, plan: Callable[[tuple[int, ...]], list[Cell]], argv: list[str] | None
+    name: str, about: str, plan: Callable[[tuple[int, ...]], list[DenseCell]], argv: list[str] | None
 ) -> int:
     """``python -m NAME``: train one study's cells that have no record yet."""
     parser = Parser(prog=f"python -m {name}", description=about)

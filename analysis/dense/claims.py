@@ -19,7 +19,7 @@ from analysis.shared.verdicts import described, judge
 
 
 @dataclass(frozen=True)
-class Claim:
+class DenseClaim:
     """``one`` relation ``other`` by a score of a task's table."""
 
     task: str
@@ -32,14 +32,18 @@ class Claim:
 
 NO_UNITS, REUSED = "STViT-R without units", "STViT-R, reused tokens"
 CLAIMS = (
-    Claim("detection", "A third fewer FLOPs cost no AP (Table 5)", "STViT-R", "not below", "Swin", "ap"),
-    Claim("detection", "Nor AP of masks (Table 5)", "STViT-R", "not below", "Swin", "mask_ap"),
-    Claim("detection", "Small objects are found better (Table 5)", "STViT-R", "above", "Swin", "ap_small"),
-    Claim("detection", "Dumbbell units beat one long unit (Table 9)", "STViT-R", "above", NO_UNITS, "ap"),
-    Claim("detection", "Reusing semantic tokens costs AP (Table 9)", REUSED, "below", "STViT-R", "ap"),
-    Claim("segmentation", "Segmentation loses mIoU (Table 12)", "STViT-R", "below", "Swin", "miou"),
-    Claim("segmentation", "Not printed: units beat one long unit", "STViT-R", "above", NO_UNITS, "miou"),
-    Claim(
+    DenseClaim("detection", "A third fewer FLOPs cost no AP (Table 5)", "STViT-R", "not below", "Swin", "ap"),
+    DenseClaim("detection", "Nor AP of masks (Table 5)", "STViT-R", "not below", "Swin", "mask_ap"),
+    DenseClaim(
+        "detection", "Small objects are found better (Table 5)", "STViT-R", "above", "Swin", "ap_small"
+    ),
+    DenseClaim(
+        "detection", "Dumbbell units beat one long unit (Table 9)", "STViT-R", "above", NO_UNITS, "ap"
+    ),
+    DenseClaim("detection", "Reusing semantic tokens costs AP (Table 9)", REUSED, "below", "STViT-R", "ap"),
+    DenseClaim("segmentation", "Segmentation loses mIoU (Table 12)", "STViT-R", "below", "Swin", "miou"),
+    DenseClaim("segmentation", "Not printed: units beat one long unit", "STViT-R", "above", NO_UNITS, "miou"),
+    DenseClaim(
         "segmentation", "Not printed: reusing semantic tokens costs mIoU", REUSED, "below", "STViT-R", "miou"
     ),
 )

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.results import RESULTS
 
-CELLS = RESULTS / "complexity" / "cells.csv"
+FLOPS_CELLS = RESULTS / "complexity" / "cells.csv"
 WIDTHS = {"S": 96, "B": 128}  # channels of the first map
 CLASSES = 150
 
@@ -48,7 +48,7 @@ def segmenter(size: str, side: int = 512) -> int:
     return count(head, (1, 1, 1, 1)).total
 
 
-def table(cells: Path = CELLS) -> pd.DataFrame:
+def table(cells: Path = FLOPS_CELLS) -> pd.DataFrame:
     """Table 12's backbones, printed and counted, with the head, 10⁹ multiply-adds."""
     counted = pd.read_csv(cells)
     lines = []

@@ -8,7 +8,7 @@ by differences within a seed.
 from __future__ import annotations
 
 from analysis.commands import command
-from analysis.dense.cells import CACHE, SEEDS, SIDE, Cell, Study, study_command
+from analysis.dense.cells import CACHE, SEEDS, SIDE, DenseCell, TaskStudy, study_command
 from analysis.dense.cells import plan as plan_study
 
 TRAINING = dict(
@@ -46,11 +46,11 @@ def test(model, images: int = TEST_IMAGES) -> dict:
     }
 
 
-def study() -> Study:
-    return Study("detect", "ap", TRAINING, heads(), test, TEST_IMAGES)
+def study() -> TaskStudy:
+    return TaskStudy("detect", "ap", TRAINING, heads(), test, TEST_IMAGES)
 
 
-def plan(seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
+def plan(seeds: tuple[int, ...] = SEEDS) -> list[DenseCell]:
     return plan_study(study(), seeds)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from analysis import style
-from analysis.panels import SIDE, blank
+from analysis.panels import INCHES, blank
 
 SHADES = (0.35, 0.55, 0.75, 0.95)  # of a hue, one a shape
-FIRST = 9  # the first test scene that is drawn; earlier ones are in other figures
+FIRST_SCENE = 9  # the first test scene that is drawn; earlier ones are in other figures
 SURE = 0.5  # detections below this score are not drawn
 
 
@@ -19,7 +19,7 @@ def scenes(count: int):
     from analysis.dense.cells import SIDE as side
     from stvit.data.scenes import SceneConfig, draw_scenes, sized
 
-    return draw_scenes(sized(SceneConfig(), side), torch.arange(FIRST, FIRST + count), "test")
+    return draw_scenes(sized(SceneConfig(), side), torch.arange(FIRST_SCENE, FIRST_SCENE + count), "test")
 
 
 def colours():
@@ -48,7 +48,9 @@ def masks(models: dict, count: int = 6):
     rows = {"scene": drawn.images.permute(0, 2, 3, 1).numpy(), "truth": table[drawn.semantic.numpy()]}
     rows |= {name: table[segment(model, drawn.images)] for name, model in models.items()}
     with style.house_style():
-        fig, axes = style.figure(SIDE * count + 0.6, SIDE * len(rows) + 0.5, len(rows), count, squeeze=False)
+        fig, axes = style.figure(
+            INCHES * count + 0.6, INCHES * len(rows) + 0.5, len(rows), count, squeeze=False
+        )
         for line, (name, pictures) in zip(axes, rows.items(), strict=True):
             for ax, picture in zip(line, pictures, strict=True):
                 ax.imshow(picture, interpolation="nearest")
@@ -69,7 +71,7 @@ def detections(model, count: int = 6, name: str = "told"):
     with torch.inference_mode():
         found = model([image.float() / 255 for image in drawn.images])
     with style.house_style():
-        fig, axes = style.figure(SIDE * count + 0.6, 2 * SIDE + 0.3, 2, count, squeeze=False)
+        fig, axes = style.figure(INCHES * count + 0.6, 2 * INCHES + 0.3, 2, count, squeeze=False)
         for i, image in enumerate(drawn.images.permute(0, 2, 3, 1).numpy()):
             there = drawn.boxes[i, :, 2] > 0
             panel(axes[0, i], image, drawn.boxes[i][there].float(), drawn.classes[i][there].tolist(), CLASSES)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.dense import claims, cost, detection, segmentation, shipped, tables
 from analysis.dense.cells import CELLS, SEEDS
-from analysis.dense.step import STEPS
+from analysis.dense.step import STEP_RECORDS
 from analysis.results import Report
 from analysis.shared import twins
 
@@ -46,7 +46,7 @@ def derived(folder: Path = CELLS) -> dict[str, tuple[pd.DataFrame, str]]:
     return found
 
 
-def steps(folder: Path = STEPS) -> pd.DataFrame:
+def steps(folder: Path = STEP_RECORDS) -> pd.DataFrame:
     """What ``python -m analysis.dense step`` recorded."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     return pd.DataFrame(
@@ -89,14 +89,14 @@ def heads(frame: pd.DataFrame) -> str:
 
 
 def write(out: Path | None = None) -> int:
-    records = sorted(CELLS.glob("*.json")) + sorted(STEPS.glob("*.json"))
+    records = sorted(CELLS.glob("*.json")) + sorted(STEP_RECORDS.glob("*.json"))
     config = {
         "segmentation": segmentation.TRAINING, "detection": detection.TRAINING, "seeds": list(SEEDS),
-        "heads": segmentation.HEADS,
+        "heads": segmentation.HEAD_OPTIONS,
     }  # fmt: skip
     with Report(
         "dense", "Detection and segmentation on scenes", "python -m analysis.dense --report",
-        config=config, inputs=[*records, cost.CELLS], out=out,
+        config=config, inputs=[*records, cost.FLOPS_CELLS], out=out,
     ) as report:  # fmt: skip
         report.prose(introduction())
         for name, (frame, caption) in derived().items():

@@ -8,14 +8,14 @@ compared by differences within a seed.
 from __future__ import annotations
 
 from analysis.commands import command
-from analysis.dense.cells import CACHE, SIDE, Study, plan, study_command
+from analysis.dense.cells import CACHE, SIDE, TaskStudy, plan, study_command
 
 TRAINING = dict(
     task="segment", data="scenes", image_size=SIDE, train_images=3072, eval_images=64, epochs=2, batch_size=16,
     opt="muon", lr=0.02, weight_decay=0.05, drop_path=0.0, warmup_epochs=0.2, warmup_lr=2e-4, min_lr=0.0,
     log_every=16, eval_every=2, threads=1, device="cpu",
 )  # fmt: skip
-HEADS = dict(channels=32, auxiliary_channels=16, pools=(1, 2, 4))
+HEAD_OPTIONS = dict(channels=32, auxiliary_channels=16, pools=(1, 2, 4))
 BATCH = 64
 
 
@@ -64,7 +64,7 @@ def by_size(right, instances, config) -> dict:
     return found
 
 
-STUDY = Study("segment", "miou", TRAINING, HEADS, test, test_images=2048)
+STUDY = TaskStudy("segment", "miou", TRAINING, HEAD_OPTIONS, test, test_images=2048)
 
 
 @command("analysis.dense.segmentation")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from analysis.results import RESULTS, environment, output
 
-STEPS = RESULTS / "dense" / "steps"
+STEP_RECORDS = RESULTS / "dense" / "steps"
 BACKBONE = "stvit_r_swin_small_patch4_window7_224"
-CLASSES = {"segment": 150, "detect": 80}
+CLASS_COUNTS = {"segment": 150, "detect": 80}
 SIZES = ((512, 512), (800, 1333))
 
 
@@ -47,11 +47,11 @@ def create(task: str):
     if task == "segment":
         from stvit.dense.segmentation.model import create_segmenter
 
-        return create_segmenter(BACKBONE, CLASSES[task], {"drop_path_rate": 0.0})
+        return create_segmenter(BACKBONE, CLASS_COUNTS[task], {"drop_path_rate": 0.0})
     from stvit.dense.detection.model import create_detector
 
     sizes = dict(min_sizes=[800], max_size=1333)
-    return create_detector(BACKBONE, CLASSES[task], {"drop_path_rate": 0.0}, **sizes)
+    return create_detector(BACKBONE, CLASS_COUNTS[task], {"drop_path_rate": 0.0}, **sizes)
 
 
 def loss_of(task: str, model, size: tuple[int, int], device: str):
@@ -60,7 +60,7 @@ def loss_of(task: str, model, size: tuple[int, int], device: str):
     height, width = size
     if task == "segment":
         images = torch.randn(1, 3, height, width, device=device)
-        labels = torch.randint(CLASSES[task], (1, height, width), device=device)
+        labels = torch.randint(CLASS_COUNTS[task], (1, height, width), device=device)
         return model(images, labels=labels).loss
     model.transform.min_size, model.transform.max_size = (min(size),), max(size)  # the image as it is
     boxes = torch.tensor([[0.1, 0.2, 0.5, 0.7], [0.4, 0.3, 0.9, 0.8]]) * torch.tensor([width, height] * 2)

@@ -17,9 +17,10 @@ from analysis import formats
 from analysis.commands import Parser, at_least, command
 from analysis.offtheshelf.settings import RATES
 
-SHOWN = ("method", "setting", "tokens", "share", "times_as_fast", "cosine", "cosine_low", "cosine_high", "retrieved",
-         "correlation", "iou", "front", "linear", "linear_low", "linear_high", "linear_lost", "knn",
-         "knn_lost")  # fmt: skip
+SHOWN_COLUMNS = (
+    "method", "setting", "tokens", "share", "times_as_fast", "cosine", "cosine_low", "cosine_high", "retrieved",
+    "correlation", "iou", "front", "linear", "linear_low", "linear_high", "linear_lost", "knn", "knn_lost",
+)  # fmt: skip
 
 
 def measured(args: argparse.Namespace):
@@ -130,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         frame = probes.table(probed(args)) if args.probe else tables.table(measured(args))
     if not formats.emit(frame, args):
-        print(formats.render(frame[[name for name in SHOWN if name in frame]], digits=3))
+        print(formats.render(frame[[name for name in SHOWN_COLUMNS if name in frame]], digits=3))
     return 0
 
 

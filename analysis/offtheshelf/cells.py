@@ -22,11 +22,11 @@ from analysis.offtheshelf import measure, settings
 from analysis.offtheshelf.settings import Setting
 from analysis.results import HOME, RESULTS, digest, environment
 
-SHIPPED, OWN = RESULTS / "offtheshelf" / "cells", HOME / ".cache" / "offtheshelf"
-STUDY, COSTS = "study.json", "costs.json"
+SHIPPED_CELLS, OWN = RESULTS / "offtheshelf" / "cells", HOME / ".cache" / "offtheshelf"
+STUDY_FILE, COSTS_FILE = "study.json", "costs.json"
 
 
-class Study(NamedTuple):
+class CropStudy(NamedTuple):
     """A dense model, what it says of the crops, and where the cells are."""
 
     folder: Path
@@ -38,7 +38,7 @@ class Study(NamedTuple):
     cost: Callable[[object], int]
 
 
-def begin(subject, head, crops: Crops, folder: Path, seed: int, size: int) -> Study:
+def begin(subject, head, crops: Crops, folder: Path, seed: int, size: int) -> CropStudy:
     """Look at all crops with the dense model, and write what the study is."""
     images = normalised(crops.images, subject.model)
     content = {
@@ -53,19 +53,22 @@ def begin(subject, head, crops: Crops, folder: Path, seed: int, size: int) -> St
     place = Path(folder) / address
     reference = measure.outputs(subject.model, images, head)
     place.mkdir(parents=True, exist_ok=True)
-    cost = priced(place / COSTS, size)
-    if not (place / STUDY).exists():
+    cost = priced(place / COSTS_FILE, size)
+    if not (place / STUDY_FILE).exists():
         tokens = measure.tokens_left(subject.model, images[:1])
         dense = {"multiply_adds": cost(subject.model), "tokens": tokens}
-        write({**content, "dense": dense, "saliency": head is not None, **environment("cpu")}, place / STUDY)
-    return Study(place, subject.model, head, images, crops.owner, reference, cost)
+        write(
+            {**content, "dense": dense, "saliency": head is not None, **environment("cpu")},
+            place / STUDY_FILE,
+        )
+    return CropStudy(place, subject.model, head, images, crops.owner, reference, cost)
 
 
-def path_of(study: Study, setting: Setting) -> Path:
+def path_of(study: CropStudy, setting: Setting) -> Path:
     return study.folder / f"{setting.key}.json"
 
 
-def read(study: Study, setting: Setting) -> dict | None:
+def read(study: CropStudy, setting: Setting) -> dict | None:
     """What an earlier run has kept of a setting, unless its choices or its method's code have changed."""
     path = path_of(study, setting)
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -73,12 +76,12 @@ def read(study: Study, setting: Setting) -> dict | None:
     return kept if same else None
 
 
-def run(study: Study, setting: Setting) -> dict:
+def run(study: CropStudy, setting: Setting) -> dict:
     """Read what an earlier run has kept of a setting, or measure it."""
     return read(study, setting) or measured(study, setting)
 
 
-def measured(study: Study, setting: Setting) -> dict:
+def measured(study: CropStudy, setting: Setting) -> dict:
     """Measure a setting and keep what was found."""
     import torch
 
@@ -120,7 +123,7 @@ def mean_of(values) -> float | None:
     return round(float(values.mean()), 5) if len(values) else None
 
 
-def is_dense(model, study: Study) -> bool:
+def is_dense(model, study: CropStudy) -> bool:
     """Does ``model`` compute what the dense one does? Looked at on one batch."""
     import torch
 
@@ -161,8 +164,10 @@ def multiply_adds(model, size: int) -> int:
 def studies(folder: Path) -> list[dict]:
     """Every study in ``folder`` with its cells: study.json's content, and ``cells``."""
     found = []
-    for path in sorted(Path(folder).glob(f"*/{STUDY}")):
-        files = [file for file in sorted(path.parent.glob("*.json")) if file.name not in (STUDY, COSTS)]
+    for path in sorted(Path(folder).glob(f"*/{STUDY_FILE}")):
+        files = [
+            file for file in sorted(path.parent.glob("*.json")) if file.name not in (STUDY_FILE, COSTS_FILE)
+        ]
         cells = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         content = json.loads(path.read_text(encoding="utf-8"))
         found.append({**content, "address": path.parent.name, "cells": cells})

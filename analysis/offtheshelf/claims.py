@@ -15,7 +15,7 @@ MARGIN = 0.005  # of the centred cosine, of IoU: named before anything was measu
 CAPTION_MARGIN = 0.01  # of shares of patches, cosines between patches, and BAT's score
 
 
-class Claim(NamedTuple):
+class PairedClaim(NamedTuple):
     """``better`` is above ``worse`` in ``measure`` at equal keep rate, says ``source``.
 
     beside: another measure of ``worse`` to compare with
@@ -30,34 +30,63 @@ class Claim(NamedTuple):
 
 
 CLAIMS = (
-    Claim("BAT, Table 1", "BAT is above EViT", "bat", "evit"),
-    Claim("EViT", "a fused token is better than none: EViT is above top-k", "evit", "topk"),
-    Claim("BAT, Figure 1", "importance and diversity are above importance alone", "bat", "topk"),
-    Claim("BAT, Figure 1", "importance and diversity are above diversity alone", "bat", "diversity alone"),
-    Claim(
+    PairedClaim("BAT, Table 1", "BAT is above EViT", "bat", "evit"),
+    PairedClaim("EViT", "a fused token is better than none: EViT is above top-k", "evit", "topk"),
+    PairedClaim("BAT, Figure 1", "importance and diversity are above importance alone", "bat", "topk"),
+    PairedClaim(
+        "BAT, Figure 1", "importance and diversity are above diversity alone", "bat", "diversity alone"
+    ),
+    PairedClaim(
         "both papers", "class attention tells which tokens matter: top-k is above random", "topk", "random"
     ),
-    Claim(
+    PairedClaim(
         "BAT, Section 4.2", "merged background is better than none in dense output, too", "bat", "topk", "iou"
     ),
-    Claim("ToMe", "merging alike tokens is above pruning, at equal multiply-adds", "tome", "topk"),
-    Claim("this project", "ToMe is above BAT, at equal multiply-adds", "tome", "bat"),
+    PairedClaim("ToMe", "merging alike tokens is above pruning, at equal multiply-adds", "tome", "topk"),
+    PairedClaim("this project", "ToMe is above BAT, at equal multiply-adds", "tome", "bat"),
 )
-CAPTIONS = (
-    Claim("BAT, Figure 2 (b)", "importance masks the background: patches that do not stand out are dropped more often",
-          "topk", "topk", "dropped_elsewhere", "dropped_salient"),
-    Claim("BAT, Figures 2 (d) and 5", "BAT keeps the discriminative patches: those that stand out more than the others",
-          "bat", "bat", "kept_salient", "kept_elsewhere"),
-    Claim("BAT, Figure 2 (c)", "diversity alone does not keep them: BAT keeps more of what stands out", "bat",
-          "diversity alone", "kept_salient"),
-    Claim("BAT, Figure 5", "patches that BAT merged are alike, beyond any two of the merged ones", "bat", "bat",
-          "merged_alike", "merged_chance"),
-    Claim("BAT, Figure 4", "BAT's tokens are more diverse than EViT's (Eq. 4)", "bat", "evit", "diversity"),
-    Claim("BAT, Figure 4", "they are more diverse than without merging (top-k)", "bat", "topk", "diversity"),
-)  # fmt: skip
+CAPTION_CLAIMS = (
+    PairedClaim(
+        "BAT, Figure 2 (b)",
+        "importance masks the background: patches that do not stand out are dropped more often",
+        "topk",
+        "topk",
+        "dropped_elsewhere",
+        "dropped_salient",
+    ),
+    PairedClaim(
+        "BAT, Figures 2 (d) and 5",
+        "BAT keeps the discriminative patches: those that stand out more than the others",
+        "bat",
+        "bat",
+        "kept_salient",
+        "kept_elsewhere",
+    ),
+    PairedClaim(
+        "BAT, Figure 2 (c)",
+        "diversity alone does not keep them: BAT keeps more of what stands out",
+        "bat",
+        "diversity alone",
+        "kept_salient",
+    ),
+    PairedClaim(
+        "BAT, Figure 5",
+        "patches that BAT merged are alike, beyond any two of the merged ones",
+        "bat",
+        "bat",
+        "merged_alike",
+        "merged_chance",
+    ),
+    PairedClaim(
+        "BAT, Figure 4", "BAT's tokens are more diverse than EViT's (Eq. 4)", "bat", "evit", "diversity"
+    ),
+    PairedClaim(
+        "BAT, Figure 4", "they are more diverse than without merging (top-k)", "bat", "topk", "diversity"
+    ),
+)
 
 
-def judge(study: dict, claims: tuple[Claim, ...] = CLAIMS, margin: float = MARGIN) -> pd.DataFrame:
+def judge(study: dict, claims: tuple[PairedClaim, ...] = CLAIMS, margin: float = MARGIN) -> pd.DataFrame:
     """A row for each claim and keep rate whose two cells are there."""
     import pandas as pd
 

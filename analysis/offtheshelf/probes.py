@@ -17,8 +17,8 @@ import numpy as np
 
 from analysis.bootstrap import claim, draws, interval
 from analysis.offtheshelf import settings
-from analysis.offtheshelf.cells import COSTS, STUDY, code_of, plain, priced, write
-from analysis.offtheshelf.claims import Claim
+from analysis.offtheshelf.cells import COSTS_FILE, STUDY_FILE, code_of, plain, priced, write
+from analysis.offtheshelf.claims import PairedClaim
 from analysis.offtheshelf.settings import Setting
 from analysis.results import HOME, RESULTS, environment
 from analysis.shared.field import label
@@ -27,20 +27,22 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-SHIPPED, OWN = RESULTS / "offtheshelf" / "probes", HOME / ".cache" / "probes"
+SHIPPED_CELLS, OWN = RESULTS / "offtheshelf" / "probes", HOME / ".cache" / "probes"
 DENSE = "dense"
 BATCH, DRAWS = 50, 5000
 MARGIN = 1.0  # points of top-1, named before anything was measured
 CLAIMS = (
-    Claim("BAT, Table 1", "BAT is above EViT", "bat", "evit"),
-    Claim("EViT", "a fused token is better than none: EViT is above top-k", "evit", "topk"),
-    Claim("BAT, Figure 1", "importance and diversity are above importance alone", "bat", "topk"),
-    Claim("BAT, Figure 1", "importance and diversity are above diversity alone", "bat", "diversity alone"),
-    Claim(
+    PairedClaim("BAT, Table 1", "BAT is above EViT", "bat", "evit"),
+    PairedClaim("EViT", "a fused token is better than none: EViT is above top-k", "evit", "topk"),
+    PairedClaim("BAT, Figure 1", "importance and diversity are above importance alone", "bat", "topk"),
+    PairedClaim(
+        "BAT, Figure 1", "importance and diversity are above diversity alone", "bat", "diversity alone"
+    ),
+    PairedClaim(
         "both papers", "class attention tells which tokens matter: top-k is above random", "topk", "random"
     ),
-    Claim("ToMe", "merging alike tokens is above pruning, at equal multiply-adds", "tome", "topk"),
-    Claim("this project", "ToMe is above BAT, at equal multiply-adds", "tome", "bat"),
+    PairedClaim("ToMe", "merging alike tokens is above pruning, at equal multiply-adds", "tome", "topk"),
+    PairedClaim("this project", "ToMe is above BAT, at equal multiply-adds", "tome", "bat"),
 )
 
 
@@ -70,9 +72,9 @@ def begin(subject, data: str, size: int, train_images: int, images: int, folder:
     known, labels = features_of(model, batches(model, data, "train", size, train_images))
     probes = {kind: fit_probe(known, labels, kind) for kind in PROBES}
     asked = list(batches(model, data, "test", size, images))
-    cost = priced(place / COSTS, size)
-    if not (place / STUDY).exists():
-        write({**content, "multiply_adds": cost(model), **environment("cpu")}, place / STUDY)
+    cost = priced(place / COSTS_FILE, size)
+    if not (place / STUDY_FILE).exists():
+        write({**content, "multiply_adds": cost(model), **environment("cpu")}, place / STUDY_FILE)
     return Asked(place, model, probes, asked, torch.cat([part for _, part in asked]), cost)
 
 

@@ -17,13 +17,13 @@ LACKING = (
 
 
 def write(
-    out: Path | None = None, folder: Path = cells.SHIPPED, labelled: Path = probes.SHIPPED
+    out: Path | None = None, folder: Path = cells.SHIPPED_CELLS, labelled: Path = probes.SHIPPED_CELLS
 ) -> pd.DataFrame:
     """Every study in ``folder``, the largest first, then those of ``labelled``; returns the first one's table."""
     found = sorted(cells.studies(folder), key=lambda study: -len(study["cells"]))
     asked = cells.studies(labelled)
-    inputs = [folder / study["address"] / cells.STUDY for study in found]
-    inputs += [labelled / study["address"] / cells.STUDY for study in asked]
+    inputs = [folder / study["address"] / cells.STUDY_FILE for study in found]
+    inputs += [labelled / study["address"] / cells.STUDY_FILE for study in asked]
     config = {study["address"]: context(study) for study in found}
     with Report(
         "offtheshelf", "Off the shelf: reductions in a trained model", COMMAND, config, None, inputs, out
@@ -70,7 +70,7 @@ def one_study(r: Report, study: dict, number: int) -> pd.DataFrame:
         r.prose(verdicts(judged, study))
         r.prose("\n".join(f"- {line}" for line in claims.in_words(judged)))
         r.table(f"claims{suffix}", judged, "Paired differences over photographs, and what follows.", digits=3)
-    captions = claims.judge(study, claims.CAPTIONS, CAPTION_MARGIN)
+    captions = claims.judge(study, claims.CAPTION_CLAIMS, CAPTION_MARGIN)
     if len(captions):
         r.heading("What the captions say, in numbers")
         r.prose(

@@ -73,7 +73,7 @@ def run(request: Request, bar: bool = True) -> Sweep:
     from analysis.shared.loop import finish
 
     measured = finish(plan, partial(read, study, request), partial(work, study, request), bar=bar)
-    content = json.loads((study.folder / cells.STUDY).read_text(encoding="utf-8"))
+    content = json.loads((study.folder / cells.STUDY_FILE).read_text(encoding="utf-8"))
     frame = tables.table({**content, "cells": [cell for cell, _ in measured]})
     speeds = {(cell["row"], cell["rate"]): speed for cell, speed in measured}
     keys = [

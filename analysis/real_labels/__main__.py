@@ -43,14 +43,14 @@ def run(args: argparse.Namespace) -> int:
 
 def named(cells: list, names: list[str], tables) -> list:
     """Those cells that are a row of one of these names, in whichever table."""
-    from analysis.real_labels.cells import Cell
+    from analysis.real_labels.cells import RealLabelCell
 
     rows = [row for table in tables for row in table.rows]
     unknown = [name for name in names if name not in {row.name for row in rows}]
     if unknown:
         known = "; ".join(dict.fromkeys(row.name for row in rows))
         raise ValueError(f"unknown row {unknown[0]!r}; choose from {known}")
-    wanted = {Cell(row, cell.seed).address for row in rows if row.name in names for cell in cells}
+    wanted = {RealLabelCell(row, cell.seed).address for row in rows if row.name in names for cell in cells}
     return [cell for cell in cells if cell.address in wanted]
 
 

@@ -26,7 +26,7 @@ CLASSES, TEST_IMAGES = 10, 10_000
 
 
 @dataclass(frozen=True)
-class Cell(TrainedCell):
+class RealLabelCell(TrainedCell):
     """A row's model from one seed."""
 
     row: Row
@@ -44,22 +44,22 @@ class Cell(TrainedCell):
         return {"training": self.config().chosen(), "test_images": TEST_IMAGES}
 
 
-def plan(tables=TABLES, seeds=SEEDS) -> list[Cell]:
+def plan(tables=TABLES, seeds=SEEDS) -> list[RealLabelCell]:
     """Every cell once, seed by seed, so that rows can be compared as soon as a seed is through."""
-    cells: dict[str, Cell] = {}
+    cells: dict[str, RealLabelCell] = {}
     for seed in seeds:
         for table in tables:
             for row in table.rows:
-                cell = Cell(row, seed)
+                cell = RealLabelCell(row, seed)
                 cells.setdefault(cell.address, cell)
     return list(cells.values())
 
 
-def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
+def record_of(cell: RealLabelCell, folder: Path = CELLS) -> dict | None:
     return trained.read(cell, folder)
 
 
-def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH, device: str = "cpu") -> dict:
+def run_cell(cell: RealLabelCell, folder: Path = CELLS, scratch: Path = SCRATCH, device: str = "cpu") -> dict:
     """Train (or go on training) and test one cell, and write its record."""
     from stvit.checkpoints import load_checkpoint
 
@@ -70,7 +70,9 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH, device: 
     return trained.run(cell, folder, scratch / cell.address, scratch, load_checkpoint, measure, device)
 
 
-def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, device: str = "cpu", **how) -> int:
+def run(
+    cells: list[RealLabelCell], folder: Path = CELLS, scratch: Path = SCRATCH, device: str = "cpu", **how
+) -> int:
     """Train what has no record yet; ``how``: jobs, backend and minutes of ``analysis.shared.cells.run_missing``."""
     return trained.run_missing(
         cells, partial(run_cell, device=device), trained.described, folder, scratch, **how
@@ -125,7 +127,7 @@ def unpack(each: str, images: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(base64.b64decode(each), np.uint8), count=images).astype(bool)
 
 
-def facts(cell: Cell) -> dict:
+def facts(cell: RealLabelCell) -> dict:
     """Which model it is: a fingerprint of its architecture, and its cost."""
     from analysis.shared.counting import count
     from analysis.shared.twins import fingerprint

@@ -42,7 +42,7 @@ def rival(name: str, method: str, printed: float | None = None, **args) -> Row:
     return Row(name, f"micro_{method}", {**TOKEN_HEAD, **args}, {"DeiT-S": printed} if printed else {})
 
 
-DENSE = Row("dense", "micro_deit", {}, {"DeiT-T": 72.2, "DeiT-S": 79.8, "DeiT-B": 81.8})
+DENSE_ROW = Row("dense", "micro_deit", {}, {"DeiT-T": 72.2, "DeiT-S": 79.8, "DeiT-B": 81.8})
 DENSE_TOKEN = Row("dense, class token", "micro_deit", TOKEN_HEAD, {"DeiT-S": 79.8})
 
 TABLES: tuple[Table, ...] = (
@@ -50,7 +50,7 @@ TABLES: tuple[Table, ...] = (
         "stvit_table1",
         "Number of semantic tokens (STViT, Table 1)",
         (
-            DENSE,
+            DENSE_ROW,
             stvit("4 tokens", 4, {"DeiT-T": 72.2, "DeiT-S": 79.8, "DeiT-B": 81.8}),
             stvit("9 tokens", 9, {"DeiT-T": 72.7, "DeiT-S": 80.1, "DeiT-B": 82.2}),
             stvit("16 tokens", 16, {"DeiT-T": 73.0, "DeiT-S": 80.5, "DeiT-B": 82.6}),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from analysis.real_labels.cells import SCRATCH, Cell
-from analysis.real_labels.design import DATA, DENSE, MODEL
+from analysis.real_labels.cells import SCRATCH, RealLabelCell
+from analysis.real_labels.design import DATA, DENSE_ROW, MODEL
 
 LEARNT = 50_000
 
@@ -24,7 +24,7 @@ def run(changes: dict, seed: int = 100, scratch: Path = SCRATCH) -> dict:
         write_split(folder)
     name = "-".join(f"{key}={value}" for key, value in sorted(changes.items())) or "recipe"
     given = dict(data=f"{DATA}:{folder}", eval_images=0, out=str(scratch / f"pilot-{name}-{seed}"))
-    return train(Cell(DENSE, seed).config(**given, **changes))
+    return train(RealLabelCell(DENSE_ROW, seed).config(**given, **changes))
 
 
 def write_split(folder: Path, learnt: int = LEARNT) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.real_labels import tables
 from analysis.real_labels.cells import CELLS, TEST_IMAGES, plan, record_of
-from analysis.real_labels.design import DENSE, GOAL, SEEDS, TABLES, TRAINING
+from analysis.real_labels.design import DENSE_ROW, GOAL, SEEDS, TABLES, TRAINING
 from analysis.real_labels.figure import plot
 from analysis.real_labels.verdicts import verdicts
 from analysis.results import Report
@@ -92,7 +92,7 @@ def introduction(cells: int, folder: Path) -> str:
 
 def reached(folder: Path) -> str:
     """Whether the dense model is as good, and its seeds as close, as effects of half a point ask for."""
-    values = list(tables.accuracies(tables.results_of(DENSE, folder=folder)).values())
+    values = list(tables.accuracies(tables.results_of(DENSE_ROW, folder=folder)).values())
     mean, sd, _ = spread(values)
     if mean is None:
         return "The dense model is not trained yet."

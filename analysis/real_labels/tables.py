@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.real_labels.cells import CELLS, Cell, record_of, unpack
+from analysis.real_labels.cells import CELLS, RealLabelCell, record_of, unpack
 from analysis.real_labels.design import SEEDS, TABLES
 from analysis.shared import tables as shared
 from analysis.shared.rows import Row, Table
@@ -29,7 +29,7 @@ COLUMNS = (
 
 def results_of(row: Row, seeds=SEEDS, folder: Path = CELLS) -> dict[int, dict]:
     """The records of a row that exist, by seed."""
-    found = {seed: record_of(Cell(row, seed), folder) for seed in seeds}
+    found = {seed: record_of(RealLabelCell(row, seed), folder) for seed in seeds}
     return {seed: record for seed, record in found.items() if record}
 
 

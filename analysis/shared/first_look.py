@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import stvit
 from analysis import style
 from analysis.images import normalised
-from analysis.panels import SIDE, blank, overlay
+from analysis.panels import INCHES, blank, overlay
 from analysis.shared.token_maps import token_map
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ METHODS = {"BAT": dict(method="bat", keep_rate=0.5), "ToMe": dict(method="tome",
 
 
 def first_look(
-    subject: Subject, *pictures: np.ndarray, methods: dict[str, dict] = METHODS, side: float = SIDE
+    subject: Subject, *pictures: np.ndarray, methods: dict[str, dict] = METHODS, side: float = INCHES
 ) -> Figure:
     """A row a photograph: the photograph, class attention in the last layers, and each method's tokens at the end.
 

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.commands import at_least, new_folder
-from analysis.images import SAMPLES
 from analysis.results import RESULTS
+from analysis.shared.rows import TOKEN_HEAD
 
 if TYPE_CHECKING:
     from torch import nn
 
 REAL, REAL_SIZE = "dinov2_small", 196  # 14 × 14 tokens, as DeiT-S has
-SHELF = RESULTS / "checkpoints"
-TOKEN_HEAD = dict(class_token=True, global_pool="token")
+CHECKPOINTS = RESULTS / "checkpoints"
 STAND_INS: dict[str, tuple[str, dict]] = {  # what has the shape of a checkpoint that is not there
     "micro_deit": ("micro_deit", {}),
     "micro_deit_class_token": ("micro_deit", TOKEN_HEAD),
@@ -107,12 +106,12 @@ def digest_of(model: nn.Module) -> str:
     return state.hexdigest()
 
 
-def available(shelf: Path = SHELF) -> list[str]:
+def available(shelf: Path = CHECKPOINTS) -> list[str]:
     """The checkpoints at hand, by name."""
     return sorted(path.parent.name for path in Path(shelf).glob("*/model.safetensors"))
 
 
-def open_model(which: str | Path, shelf: Path = SHELF, seed: int = 0) -> Subject:
+def open_model(which: str | Path, shelf: Path = CHECKPOINTS, seed: int = 0) -> Subject:
     """Real weights that a package ships, a shipped checkpoint, any checkpoint by path, or an untrained timm model."""
     import timm
     import torch
@@ -147,6 +146,8 @@ def _load(folder: Path, name: str) -> Subject:
 
 def add_arguments(parser: argparse.ArgumentParser, report: str, checkpoint: str) -> None:
     """The options of commands that draw one image through one model, or write ``report`` over many scenes."""
+    from analysis.images import SAMPLES
+
     parser.add_argument("--image", help=f"a file, or one of {', '.join(SAMPLES)} (scene:7 is scene 7)")
     parser.add_argument(
         "--checkpoint",

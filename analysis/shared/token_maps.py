@@ -13,16 +13,24 @@ from analysis.panels import blank, outline
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FEW = [style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.VERMILION, style.SKY, style.YELLOW]
-LINES = 12  # more pairs than that are not joined: lines would hide the picture
+FIRST_COLOURS = [
+    style.BLUE,
+    style.ORANGE,
+    style.GREEN,
+    style.PURPLE,
+    style.VERMILION,
+    style.SKY,
+    style.YELLOW,
+]
+MOST_LINES = 12  # more pairs than that are not joined: lines would hide the picture
 
 
 def colours(count: int) -> np.ndarray:
     """(count, 3): the house's palette while it lasts, then hues as far apart as can be at two lightnesses."""
     from matplotlib.colors import to_rgb
 
-    if count <= len(FEW):
-        return np.array([to_rgb(colour) for colour in FEW[:count]]).reshape(-1, 3)
+    if count <= len(FIRST_COLOURS):
+        return np.array([to_rgb(colour) for colour in FIRST_COLOURS[:count]]).reshape(-1, 3)
     hues = (0.13 + np.arange(count) * 0.618034) % 1
     return np.array([colorsys.hls_to_rgb(hue, 0.42 + 0.2 * (i % 2), 0.75) for i, hue in enumerate(hues)])
 
@@ -50,7 +58,7 @@ def token_map(ax: Axes, photo: np.ndarray, labels, grid, title: str = "", soft: 
     outline(ax, labels, (height, width), color="white", lw=0.9)
     outline(ax, labels, (height, width), color=style.INK, lw=0.3)
     pairs = [label for label in merged if sizes[label] == 2]
-    for label in pairs if len(pairs) <= LINES else ():
+    for label in pairs if len(pairs) <= MOST_LINES else ():
         places = np.argwhere(labels == label)
         y, x = ((places + 0.5) * (height / grid[0], width / grid[1]) - 0.5).T
         ax.plot(x, y, "o-", color=style.INK, ms=2.6, lw=0.9, mec="white", mew=0.5)

@@ -17,11 +17,11 @@ from analysis.throughput.turns import USUAL, Patience
 from analysis.throughput.variants import ATTENTION, PRECISIONS, Mode
 
 if TYPE_CHECKING:
-    from analysis.throughput.measure import Cell
+    from analysis.throughput.measure import TimedCell
 
 BUSY = 0.5  # load average from which on it is worth a word
 PROGRAM = "python -m analysis.throughput"
-DEFAULT = (
+DEFAULT_MODELS = (
     "swin_small_patch4_window7_224",
     "stvit_swin_small_patch4_window7_224",
     "stvit_r_swin_small_patch4_window7_224",
@@ -107,11 +107,11 @@ def numbers(text: str) -> list[int]:
     return [positive(word) for word in text.split(",")]
 
 
-def sizes(text: str) -> list[specs.Size]:
+def sizes(text: str) -> list[specs.InputSize]:
     return [size(word) for word in text.split(",")]
 
 
-def size(text: str) -> specs.Size:
+def size(text: str) -> specs.InputSize:
     sides = text.lower().split("x")
     if len(sides) > 3 or not all(side.isdecimal() and int(side) for side in sides):
         raise argparse.ArgumentTypeError(
@@ -138,12 +138,12 @@ def patience(args: argparse.Namespace, default: Patience = USUAL) -> Patience:
     return default._replace(**given)
 
 
-def cells(args: argparse.Namespace) -> list[Cell]:
+def cells(args: argparse.Namespace) -> list[TimedCell]:
     """A cell for each batch, size, precision, device and task, with all modes in it."""
-    from analysis.throughput.measure import Cell
+    from analysis.throughput.measure import TimedCell
     from analysis.throughput.variants import Workload
 
-    models = specs.split_list(args.models) if args.models else DEFAULT
+    models = specs.split_list(args.models) if args.models else DEFAULT_MODELS
     for spec in models:
         name, _ = specs.split(spec)
         if not name.startswith(specs.TORCHVISION):
@@ -152,7 +152,7 @@ def cells(args: argparse.Namespace) -> list[Cell]:
     tasks = ["training step"] if args.train else ["inference", "end to end"][: 1 + args.end_to_end]
     shapes = args.image_size or [specs.default_size(models)]
     return [
-        Cell(models, Workload(shape, batch, precision, device, task, args.dense), tuple(modes))
+        TimedCell(models, Workload(shape, batch, precision, device, task, args.dense), tuple(modes))
         for device, precision, task, shape, batch in product(
             args.device, args.precision, tasks, shapes, args.batch_size
         )

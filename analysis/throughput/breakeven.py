@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-AXES = {"batch_size": "image_size", "image_size": "batch_size"}  # what is swept → what stays
+KEPT_AXIS = {"batch_size": "image_size", "image_size": "batch_size"}  # what is swept → what stays
 SETTING = ("model", "mode", "task", "precision", "device", "four_maps")
 
 
@@ -21,7 +21,7 @@ def break_even(rows: list[dict]) -> pd.DataFrame:
     import pandas as pd
 
     found = []
-    for axis, other in AXES.items():
+    for axis, other in KEPT_AXIS.items():
         groups: dict[tuple, list[dict]] = {}
         for row in rows:
             if not row["against"].startswith(f"{row['model']},"):  # a base is not faster than itself

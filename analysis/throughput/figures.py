@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis import style
-from analysis.throughput.breakeven import AXES, extent
+from analysis.throughput.breakeven import KEPT_AXIS, extent
 from analysis.throughput.roofline import PARTS
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def colour(model: str) -> str:
 
 def swept(frame: pd.DataFrame) -> str | None:
     """The axis along which a run goes through three values or more."""
-    return next((axis for axis in AXES if frame[axis].nunique() > 2), None)
+    return next((axis for axis in KEPT_AXIS if frame[axis].nunique() > 2), None)
 
 
 def speed_ups(frames: dict[str, pd.DataFrame]):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 BATCHES = 4  # of a pass over the files
-SIDES = (500, 375)
+PHOTO_SIZE = (500, 375)
 
 
 def write_files(folder: Path, count: int, seed: int = 0) -> None:
@@ -35,7 +35,7 @@ def write_files(folder: Path, count: int, seed: int = 0) -> None:
         scale = random.uniform(0.6, 0.87)
         width, height = round(source.width * scale), round(source.height * scale)
         left, top = random.integers(source.width - width + 1), random.integers(source.height - height + 1)
-        crop = source.crop((left, top, left + width, top + height)).resize(SIDES)
+        crop = source.crop((left, top, left + width, top + height)).resize(PHOTO_SIZE)
         path = folder / f"class{number % 2}" / f"{number:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         crop.save(path, quality=90)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FAILURES = (ValueError, RuntimeError, AssertionError)  # of models at sizes or in modes that they cannot do
 
 
-class Cell(NamedTuple):
+class TimedCell(NamedTuple):
     """Models that are compared at one workload, each in all modes; the first model is the base."""
 
     models: tuple[str, ...]
@@ -58,7 +58,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    cells: Sequence[Cell],
+    cells: Sequence[TimedCell],
     patience: Patience = USUAL,
     threads: int = 2,
     forgiving: bool = False,
@@ -81,7 +81,7 @@ def measure(
 
 
 def measure_cell(
-    cell: Cell, patience: Patience = USUAL, workers: int = 1, track_memory: bool = True
+    cell: TimedCell, patience: Patience = USUAL, workers: int = 1, track_memory: bool = True
 ) -> Measured:
     """A row for each variant that can be had; an error if the first mode's cannot.
 
@@ -113,7 +113,7 @@ def measure_cell(
     return Measured(with_memory_ratio(rows), notes)
 
 
-def prepare(cell: Cell, make: Callable[[nn.Module], Runner]) -> tuple[dict[Variant, Runner], list[str]]:
+def prepare(cell: TimedCell, make: Callable[[nn.Module], Runner]) -> tuple[dict[Variant, Runner], list[str]]:
     """The variants' runners, and why some are not among them; compilation happens here."""
     import torch
 
@@ -161,7 +161,7 @@ def with_memory_ratio(rows: list[dict]) -> list[dict]:
     return [{**row, "memory_ratio": row["memory_mb"] / base} if "memory_mb" in row else row for row in rows]
 
 
-def progress(cell: Cell) -> str | None:
+def progress(cell: TimedCell) -> str | None:
     return str(cell) if sys.stderr.isatty() else None
 
 

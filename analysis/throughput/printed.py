@@ -17,7 +17,7 @@ from analysis.throughput.specs import split
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES = {  # file → where its numbers are from; batch 128 for images
+TABLE_TITLES = {  # file → where its numbers are from; batch 128 for images
     "stvit_table1": "STViT, Table 1",
     "stvit_table2": "STViT, Table 2",
     "stvit_table3": "STViT, Table 3",
@@ -45,7 +45,7 @@ def printed() -> pd.DataFrame:
     """Every printed speed: source, model, spec (None: not registered), per second, gain, and the flags."""
     import pandas as pd
 
-    rows = [row for file, source in TABLES.items() for row in read(file, source)]
+    rows = [row for file, source in TABLE_TITLES.items() for row in read(file, source)]
     dense = {(row["source"], row["model"]): row["per_second"] for row in rows}
     for row in rows:
         backbone = row.pop("backbone")

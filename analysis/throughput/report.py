@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from analysis.results import RESULTS, Report
 from analysis.throughput.breakeven import break_even
-from analysis.throughput.measure import Cell, machine_load, measure
+from analysis.throughput.measure import TimedCell, machine_load, measure
 from analysis.throughput.printed import beside, printed
 from analysis.throughput.suites import SUITES, Suite
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = RESULTS / "throughput"
-SHOWN = ("model", "mode", "images_per_second", "clips_per_second", "frames_per_second", "ratio", "ratio_q1",
+SHOWN_COLUMNS = ("model", "mode", "images_per_second", "clips_per_second", "frames_per_second", "ratio", "ratio_q1",
          "ratio_q3", "limit", "realised", "ratio_to_first", "loader_images_per_second", "memory_mb",
          "memory_ratio", "printed_per_second", "printed_ratio")  # fmt: skip
 VARYING = ("task", "batch_size", "image_size", "precision", "device")
@@ -72,7 +72,7 @@ def record(
     return out
 
 
-def described(cell: Cell) -> dict:
+def described(cell: TimedCell) -> dict:
     modes = [mode._asdict() for mode in cell.modes]
     return {"models": list(cell.models), **cell.work._asdict(), "size": list(cell.work.size), "modes": modes}
 
@@ -177,7 +177,7 @@ def compact(rows: Sequence[dict]) -> pd.DataFrame:
 
     frame = pd.DataFrame(rows)
     varying = [name for name in VARYING if frame[name].nunique() > 1]
-    shown = [name for name in SHOWN if name in frame and frame[name].notna().any()]
+    shown = [name for name in SHOWN_COLUMNS if name in frame and frame[name].notna().any()]
     if "ratio_to_first" in shown and frame.ratio.equals(frame.ratio_to_first):
         shown.remove("ratio_to_first")
     return frame[[*shown[:2], *varying, *shown[2:]]]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from analysis.throughput import specs
-from analysis.throughput.measure import Cell, torch_threads
+from analysis.throughput.measure import TimedCell, torch_threads
 from analysis.throughput.table import size_text
 from analysis.throughput.turns import USUAL, Patience, take_turns
 from analysis.throughput.variants import Variant, check_device, finisher
@@ -134,7 +134,7 @@ def watched(model: nn.Module, watch: Stopwatch):
                 there[name].forward = forward
 
 
-def profile(cell: Cell, patience: Patience = USUAL, threads: int = 2) -> pd.DataFrame:
+def profile(cell: TimedCell, patience: Patience = USUAL, threads: int = 2) -> pd.DataFrame:
     """The parts of every model of ``cell``, in turn, in its first mode; the first model is the roofline."""
     import pandas as pd
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from analysis.shared.counting import Count
 
-Size = tuple[int, ...]  # (height, width), or (frames, height, width)
+InputSize = tuple[int, ...]  # (height, width), or (frames, height, width)
 TORCHVISION = "torchvision."
 
 
@@ -36,7 +36,7 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(spec for spec in re.split(r",(?![^(\[]*[)\]])", text) if spec)
 
 
-def default_size(specs: tuple[str, ...]) -> Size:
+def default_size(specs: tuple[str, ...]) -> InputSize:
     """What the first of the models that says so takes: (224, 224), or (32, 224, 224) for video."""
     import timm
 
@@ -49,7 +49,7 @@ def default_size(specs: tuple[str, ...]) -> Size:
     return 224, 224
 
 
-def resolve(spec: str, size: Size, dense: bool = False) -> tuple[str, dict]:
+def resolve(spec: str, size: InputSize, dense: bool = False) -> tuple[str, dict]:
     """The name and all options that ``spec`` needs at ``size``; ``dense``: as a backbone of four maps."""
     from timm.models.swin_transformer import SwinTransformer
     from timm.models.vision_transformer import VisionTransformer
@@ -90,7 +90,7 @@ def type_of(name: str) -> type[nn.Module]:
         return type(timm.create_model(name))
 
 
-def build(spec: str, size: Size, dense: bool = False) -> nn.Module:
+def build(spec: str, size: InputSize, dense: bool = False) -> nn.Module:
     """The model in evaluation mode, with the weights that it starts with."""
     from analysis.shared.counting import create
     from analysis.shared.flops.readings import Build
@@ -99,7 +99,7 @@ def build(spec: str, size: Size, dense: bool = False) -> nn.Module:
     return create(Build(name, options), device="cpu")
 
 
-def count(spec: str, size: Size, dense: bool = False) -> Count:
+def count(spec: str, size: InputSize, dense: bool = False) -> Count:
     """Its multiply-adds for one input, attention included, remembered while sources stay as they are."""
     from analysis.shared.counting import count_once
     from analysis.shared.flops.readings import Build

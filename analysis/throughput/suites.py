@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from analysis.throughput.measure import Cell
-from analysis.throughput.specs import Size
+from analysis.throughput.measure import TimedCell
+from analysis.throughput.specs import InputSize
 from analysis.throughput.turns import Patience
 from analysis.throughput.variants import Mode, Workload
 
 EAGER, COMPILED = Mode(), Mode(compiled=True)
 OPTIMIZED = Mode(optimized=True, grouped=True)  # all that is known, for the dense models too
-IMAGE = (224, 224)
+IMAGE_SIZE = (224, 224)
 CLIP = (32, 224, 224)
-DEIT_T, DEIT_S, DEIT_B = (
+DEIT_T_PAIR, DEIT_S_PAIR, DEIT_B_PAIR = (
     (f"deit_{size}_patch16_224", f"stvit_deit_{size}_patch16_224") for size in ("tiny", "small", "base")
 )
-SWIN_S = tuple(f"{kind}_small_patch4_window7_224" for kind in ("swin", "stvit_swin", "stvit_r_swin"))
-RIVALS = tuple(f"{method}_deit_small_patch16_224" for method in ("evit", "bat", "dynamicvit", "tome"))
-PEERS = (*DEIT_S, f"{DEIT_S[1]}:pooling=mean", *RIVALS)
-SWEPT = (*DEIT_S, *RIVALS)
+SWIN_S_MODELS = tuple(f"{kind}_small_patch4_window7_224" for kind in ("swin", "stvit_swin", "stvit_r_swin"))
+RIVAL_MODELS = tuple(f"{method}_deit_small_patch16_224" for method in ("evit", "bat", "dynamicvit", "tome"))
+PEERS = (*DEIT_S_PAIR, f"{DEIT_S_PAIR[1]}:pooling=mean", *RIVAL_MODELS)
+SWEPT = (*DEIT_S_PAIR, *RIVAL_MODELS)
 VIDEO = tuple(
     (f"video_swin_{size}", f"stvit_video_swin_{size}", f"torchvision.swin3d_{size[0]}")
     for size in ("tiny", "small")
@@ -30,20 +30,24 @@ class Suite(NamedTuple):
     """Cells that are measured in one run, and those whose parts are timed."""
 
     about: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TimedCell, ...]
     patience: Patience = Patience(rounds=25, warmup=1, seconds=60, turn=0.3)
-    parts: tuple[Cell, ...] = ()
+    parts: tuple[TimedCell, ...] = ()
 
 
-def cell(models: tuple[str, ...], batch: int, *modes: Mode, size: Size = IMAGE, **work) -> Cell:
-    return Cell(models, Workload(size, batch, **work), modes or (EAGER,))
+def cell(
+    models: tuple[str, ...], batch: int, *modes: Mode, size: InputSize = IMAGE_SIZE, **work
+) -> TimedCell:
+    return TimedCell(models, Workload(size, batch, **work), modes or (EAGER,))
 
 
-def for_each(models: tuple[str, ...], *modes: Mode, batches=(8,), sizes=(IMAGE,), **work) -> tuple[Cell, ...]:
+def for_each(
+    models: tuple[str, ...], *modes: Mode, batches=(8,), sizes=(IMAGE_SIZE,), **work
+) -> tuple[TimedCell, ...]:
     return tuple(cell(models, b, *modes, size=size, **work) for size in sizes for b in batches)
 
 
-def squares(*sides: int) -> tuple[Size, ...]:
+def squares(*sides: int) -> tuple[InputSize, ...]:
     return tuple((side, side) for side in sides)
 
 
@@ -67,27 +71,27 @@ SUITES = {
         "DeiT-T and -S with 16 semantic tokens, batch 32 and 1, as they are and with all that is known on both "
         "sides; batch 1 through torch.compile, too",
         (
-            cell(DEIT_T, 32, EAGER, OPTIMIZED),
-            cell(DEIT_T, 1, EAGER, OPTIMIZED, COMPILED),
-            cell(DEIT_S, 32, EAGER, OPTIMIZED),
-            cell(DEIT_S, 1, EAGER, OPTIMIZED, COMPILED),
+            cell(DEIT_T_PAIR, 32, EAGER, OPTIMIZED),
+            cell(DEIT_T_PAIR, 1, EAGER, OPTIMIZED, COMPILED),
+            cell(DEIT_S_PAIR, 32, EAGER, OPTIMIZED),
+            cell(DEIT_S_PAIR, 1, EAGER, OPTIMIZED, COMPILED),
         ),
-        parts=(cell(DEIT_S, 32),),
+        parts=(cell(DEIT_S_PAIR, 32),),
     ),
     "deit-base": Suite(
         "DeiT-B with 16 semantic tokens, batch 32 and 1, as it is and with all that is known on both sides; "
         "batch 1 through torch.compile, too",
         (
-            cell(DEIT_B, 32, EAGER, OPTIMIZED),
-            cell(DEIT_B, 1, EAGER, OPTIMIZED, COMPILED),
+            cell(DEIT_B_PAIR, 32, EAGER, OPTIMIZED),
+            cell(DEIT_B_PAIR, 1, EAGER, OPTIMIZED, COMPILED),
         ),
         patient(140),
     ),
     "swin": Suite(
         "Swin-S, STViT-Swin-S and STViT-R-Swin-S, batch 8, as they are and with all that is known on both sides",
-        for_each(SWIN_S, EAGER, OPTIMIZED),
+        for_each(SWIN_S_MODELS, EAGER, OPTIMIZED),
         patient(100),
-        parts=(cell(SWIN_S, 8),),
+        parts=(cell(SWIN_S_MODELS, 8),),
     ),
     "peers": Suite(
         "DeiT-S and what sparsifies it, batch 32: learned and mean pooling, EViT, BAT, DynamicViT, ToMe",
@@ -108,38 +112,42 @@ SUITES = {
         "DeiT-S and its rivals from 112 to 448 pixels, Swin-S from 224: from which size on each method pays",
         (
             *for_each(SWEPT, batches=(4,), sizes=squares(112, 160, 224, 320, 448)),
-            *for_each(SWIN_S, batches=(2,), sizes=squares(224, 320, 448)),
+            *for_each(SWIN_S_MODELS, batches=(2,), sizes=squares(224, 320, 448)),
         ),
         patient(15),
     ),
     "precision": Suite(
         "DeiT-S in float32 and in bf16, batch 8",
-        tuple(cell(DEIT_S, 8, precision=precision) for precision in ("float32", "bf16")),
+        tuple(cell(DEIT_S_PAIR, 8, precision=precision) for precision in ("float32", "bf16")),
         patient(40),
     ),
     "attention": Suite(
         "fused attention on, off, and as timm builds it: DeiT-S and Swin-S, batch 8",
-        for_each(DEIT_S, *map(Mode, ("on", "off", "default")))
-        + for_each(SWIN_S, *map(Mode, ("on", "off", "default"))),
+        for_each(DEIT_S_PAIR, *map(Mode, ("on", "off", "default")))
+        + for_each(SWIN_S_MODELS, *map(Mode, ("on", "off", "default"))),
         patient(60),
     ),
     "training": Suite(
         "a training step (forward, loss, backward, AdamW) of DeiT-S and what sparsifies it, batch 8",
-        for_each((*DEIT_S, *RIVALS), task="training step"),
+        for_each((*DEIT_S_PAIR, *RIVAL_MODELS), task="training step"),
         patient(90),
     ),
     "end-to-end": Suite(
         "DeiT-T and -S from JPEG files through timm's loader, and the model alone, batch 32",
         tuple(
-            cell(models, 32, task=task) for models in (DEIT_T, DEIT_S) for task in ("inference", "end to end")
+            cell(models, 32, task=task)
+            for models in (DEIT_T_PAIR, DEIT_S_PAIR)
+            for task in ("inference", "end to end")
         ),
         patient(30),
     ),
     "dense": Suite(
         "Swin-S and STViT-R-Swin-S as backbones of four maps, 512×512 and 800×1333 (padded to 1336)",
-        for_each((SWIN_S[0], SWIN_S[2]), batches=(1,), sizes=((512, 512), (800, 1336)), dense=True),
+        for_each(
+            (SWIN_S_MODELS[0], SWIN_S_MODELS[2]), batches=(1,), sizes=((512, 512), (800, 1336)), dense=True
+        ),
         patient(45),
-        parts=(cell((SWIN_S[0], SWIN_S[2]), 1, size=(512, 512), dense=True),),
+        parts=(cell((SWIN_S_MODELS[0], SWIN_S_MODELS[2]), 1, size=(512, 512), dense=True),),
     ),
     "video": Suite(
         "Video Swin-T and -S on clips of 32 frames, one at a time",
@@ -147,9 +155,9 @@ SUITES = {
         patient(60),
         parts=(cell(VIDEO[0][:2], 1, size=CLIP),),
     ),
-    "gpu-deit": on_gpu("DeiT-T, -S and -B with 16 semantic tokens", (DEIT_T, DEIT_S, DEIT_B)),
+    "gpu-deit": on_gpu("DeiT-T, -S and -B with 16 semantic tokens", (DEIT_T_PAIR, DEIT_S_PAIR, DEIT_B_PAIR)),
     "gpu-peers": on_gpu("DeiT-S and what sparsifies it", (PEERS,)),
-    "gpu-swin": on_gpu("Swin-S, STViT-Swin-S and STViT-R-Swin-S", (SWIN_S,)),
+    "gpu-swin": on_gpu("Swin-S, STViT-Swin-S and STViT-R-Swin-S", (SWIN_S_MODELS,)),
 }
 
 

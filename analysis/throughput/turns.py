@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-LEAST = 5  # rounds that a limit in seconds leaves
+LEAST_ROUNDS = 5  # rounds that a limit in seconds leaves
 
 
 class Patience(NamedTuple):
@@ -58,7 +58,7 @@ def take_turns(
     seconds: list[list[float]] = [[] for _ in runs]
     begin = clock()
     for done in shown(patience.rounds, progress):
-        if patience.seconds is not None and done >= LEAST and clock() - begin >= patience.seconds:
+        if patience.seconds is not None and done >= LEAST_ROUNDS and clock() - begin >= patience.seconds:
             break
         for run, times in zip(runs, seconds, strict=True):
             times.append(turn(run))

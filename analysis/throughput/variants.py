@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-TASKS = ("inference", "training step", "end to end")
+TIMED_TASKS = ("inference", "training step", "end to end")
 PRECISIONS = ("float32", "bf16", "float16")
 ATTENTION = ("on", "off", "default")
 
@@ -45,7 +45,7 @@ class Workload(NamedTuple):
     size: (height, width), or (frames, height, width); dense: as backbones of four maps
     """
 
-    size: specs.Size
+    size: specs.InputSize
     batch_size: int = 8
     precision: str = "float32"
     device: str = "cpu"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis import style
-from analysis.panels import SIDE, blank
+from analysis.panels import INCHES, blank
 from analysis.shared.token_maps import token_map
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def rows(photos, stages_of, titles, label: str, names=None, soft=(), side=SIDE) -> Figure:
+def rows(photos, stages_of, titles, label: str, names=None, soft=(), side=INCHES) -> Figure:
     """A row an image or a method: the photo, then a token map for each entry of ``stages_of[row]``.
 
     stages_of: lists of (labels, grid, title) or None for an empty place

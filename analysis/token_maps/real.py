@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from analysis.results import Report
 
 SHOWN = ("astronaut", "coffee", "motorcycle")
-CAPTIONS = RESULTS / "offtheshelf" / "captions.csv"
+CAPTION_VERDICTS = RESULTS / "offtheshelf" / "captions.csv"
 ALT = "Photographs with patches left as they are, coloured by the group they merged into, or faded where dropped"
 RATE, WALL_RATE = 0.6, 0.7
 ALREADY = {"psvit": WALL_RATE, "evovit": 0.5}  # keep rates that are not those of single layers
@@ -94,7 +94,7 @@ def measured() -> pd.DataFrame | None:
     """The captions' numbers, where they have been measured."""
     import pandas as pd
 
-    return pd.read_csv(CAPTIONS) if CAPTIONS.exists() else None
+    return pd.read_csv(CAPTION_VERDICTS) if CAPTION_VERDICTS.exists() else None
 
 
 def write(r: Report, dense: Subject, pictures: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from analysis.token_maps.subjects import DENSE, FIGURE_2, methods, off_the_shelf
 from stvit.data.photographs import missing, shipped
 
 SHOWN = (0, 5, 9, 12)  # scenes that are drawn
-LAYERS = 6  # of the small models
+DEPTH = 6  # of the small models
 
 
 def write(out: Path | None = None, images: int = 256) -> pd.DataFrame:
@@ -177,11 +177,11 @@ def every_method(subjects: dict[str, Subject], image: int = 1):
     drawn, names, soft, photos = [], [], [], []
     for row, (name, subject) in enumerate(subjects.items()):
         shown, images = pictures(subject)
-        drawn.append(states(follow(subject.model, images), image, LAYERS))
+        drawn.append(states(follow(subject.model, images), image, DEPTH))
         photos.append(shown[image])
         where = "trained" if "shelf" not in subject.name else "off the shelf"
         names.append(f"{name}\n({where if subject.trained else 'untrained'})")
         if hasattr(subject.model, "stgm"):
             soft.append(row)
-    titles = ["image", *(f"layer {i + 1}" for i in range(LAYERS))]
+    titles = ["image", *(f"layer {i + 1}" for i in range(DEPTH))]
     return figures.rows(photos, drawn, titles, "What is left of the tokens behind each layer", names, soft)

@@ -6,7 +6,7 @@ from analysis.shared.models import Subject, available, open_model
 
 DENSE = "micro_deit_class_token"
 TRAINED = {"BAT": "micro_bat", "DynamicViT": "micro_dynamicvit"}
-SEMANTIC = {"STViT": "micro_stvit_16"}
+SEMANTIC_MODELS = {"STViT": "micro_stvit_16"}
 OFF_THE_SHELF = {  # put into the dense model, not trained again
     "BAT": dict(method="bat", keep_rate=0.6),
     "EViT": dict(method="evit", keep_rate=0.6),
@@ -44,8 +44,8 @@ def off_the_shelf(name: str, dense: Subject | None = None) -> Subject:
 def methods() -> dict[str, Subject]:
     """One subject a method, in the order of the figures."""
     found, at_hand, dense = {}, available(), open_model(DENSE)
-    for name, checkpoint in {**SEMANTIC, **TRAINED}.items():
-        if checkpoint in at_hand or name in SEMANTIC:
+    for name, checkpoint in {**SEMANTIC_MODELS, **TRAINED}.items():
+        if checkpoint in at_hand or name in SEMANTIC_MODELS:
             found[name] = open_model(checkpoint)
         else:
             found[name] = off_the_shelf(name, dense)

@@ -29,7 +29,7 @@ SHIPPED = (SEMANTIC,)  # the dense one names every motion right, and no figure l
 
 
 @dataclass(frozen=True)
-class Cell(TrainedCell):
+class VideoCell(TrainedCell):
     """A model from one seed, trained for some passes; seeds pair models: the same clips in the same order."""
 
     model: str
@@ -54,15 +54,17 @@ class Cell(TrainedCell):
         }
 
 
-def plan(seeds=SEEDS, models=tuple(MODELS)) -> list[Cell]:
-    return [Cell(model, seed, epochs) for epochs in EPOCHS for seed in seeds for model in models]
+def plan(seeds=SEEDS, models=tuple(MODELS)) -> list[VideoCell]:
+    return [VideoCell(model, seed, epochs) for epochs in EPOCHS for seed in seeds for model in models]
 
 
-def record_of(cell: Cell, folder: Path = CELLS) -> dict | None:
+def record_of(cell: VideoCell, folder: Path = CELLS) -> dict | None:
     return trained.read(cell, folder)
 
 
-def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH, shelf: Path = CHECKPOINTS) -> dict:
+def run_cell(
+    cell: VideoCell, folder: Path = CELLS, scratch: Path = SCRATCH, shelf: Path = CHECKPOINTS
+) -> dict:
     """Train (or go on training) and test one cell, write its record, and ship the first seed's model."""
 
     def measure(model) -> dict:
@@ -76,12 +78,12 @@ def run_cell(cell: Cell, folder: Path = CELLS, scratch: Path = SCRATCH, shelf: P
     return record
 
 
-def run(cells: list[Cell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
+def run(cells: list[VideoCell], folder: Path = CELLS, scratch: Path = SCRATCH, **how) -> int:
     """Train what has no record yet; ``how``: jobs, backend and minutes of ``analysis.shared.cells.run_missing``."""
     return trained.run_missing(cells, run_cell, described, folder, scratch, **how)
 
 
-def described(cell: Cell, record: dict) -> str:
+def described(cell: VideoCell, record: dict) -> str:
     found, seconds = record["test"], record["seconds"]
     return (
         f"{cell.model}, seed {cell.seed}, passes {cell.epochs}: {found['top1']:.2f} ± {found['half_width']:.2f} % "

@@ -8,7 +8,7 @@ from analysis.results import PAPER
 from analysis.shared import twins
 from analysis.shared.statistics import paired, spread
 from analysis.shared.verdicts import FEWEST
-from analysis.video.cells import CELLS, DENSE, EPOCHS, MODELS, SEEDS, Cell, record_of
+from analysis.video.cells import CELLS, DENSE, EPOCHS, MODELS, SEEDS, VideoCell, record_of
 
 PRINTED = PAPER / "stvit_table6.csv"
 SETTINGS = {"VideoSwin": "32x224x224", "STViT": "32x224x224, M=9"}
@@ -40,7 +40,7 @@ def printed() -> pd.DataFrame:
 
 def results_of(model: str, epochs: int, folder=CELLS) -> dict[int, dict]:
     """The records of a model that exist, by seed."""
-    found = {seed: record_of(Cell(model, seed, epochs), folder) for seed in SEEDS}
+    found = {seed: record_of(VideoCell(model, seed, epochs), folder) for seed in SEEDS}
     return {seed: record for seed, record in found.items() if record}
 
 

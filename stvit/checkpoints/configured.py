@@ -4,7 +4,7 @@ A configuration may come from a stranger. It is data, not a call: only arguments
 are taken, with values in the bounds below, and nothing that makes timm open a file or fetch an address
 (``pretrained``, ``checkpoint_path``, ``pretrained_cfg``, names such as ``hf-hub:…``).
 
-    allowed = {**architecture_rules(), "channels": whole(1, 4096)}
+    allowed = {**architecture_rules(), "channels": integer(1, 4096)}
     arguments = check_arguments(content["arguments"], allowed, source="runs/x/config.json")
 """
 
@@ -48,7 +48,7 @@ CLASSES = (
 )  # fmt: skip
 
 
-def whole(lowest: int, highest: int) -> Rule:
+def integer(lowest: int, highest: int) -> Rule:
     """A whole number, or lists of them such as (height, width), within bounds."""
 
     def wrong(value: Any) -> str | None:
@@ -114,13 +114,13 @@ def _inner(value: Any, wrong: Rule, depth: int) -> str | None:
 
 
 BOUNDS: dict[str, Rule] = {
-    "num_classes": whole(0, 1_000_000), "in_chans": whole(1, 1024), "img_size": whole(1, 8192),
-    "patch_size": whole(1, 1024), "embed_dim": whole(1, 16384), "depth": whole(0, 512), "depths": whole(0, 512),
-    "num_heads": whole(1, 1024), "head_dim": whole(1, 4096), "window_size": whole(1, 64),
-    "reg_tokens": whole(0, 4096), "mlp_ratio": number(0.01, 64), "base": model_name,
-    "num_semantic_tokens": whole(1, 16384), "num_tokens": whole(1, 16384), "stgm_layers": whole(0, 512),
-    "base_depth": whole(0, 512), "units": whole(0, 512), "tokens": whole(1, 16384),
-    "keep_rate": number(0, 1), "r": whole(0, 65536), "frames": whole(1, 1024), "clip_length": whole(1, 1024),
+    "num_classes": integer(0, 1_000_000), "in_chans": integer(1, 1024), "img_size": integer(1, 8192),
+    "patch_size": integer(1, 1024), "embed_dim": integer(1, 16384), "depth": integer(0, 512), "depths": integer(0, 512),
+    "num_heads": integer(1, 1024), "head_dim": integer(1, 4096), "window_size": integer(1, 64),
+    "reg_tokens": integer(0, 4096), "mlp_ratio": number(0.01, 64), "base": model_name,
+    "num_semantic_tokens": integer(1, 16384), "num_tokens": integer(1, 16384), "stgm_layers": integer(0, 512),
+    "base_depth": integer(0, 512), "units": integer(0, 512), "tokens": integer(1, 16384),
+    "keep_rate": number(0, 1), "r": integer(0, 65536), "frames": integer(1, 1024), "clip_length": integer(1, 1024),
     "skip_lam": number(1e-3, 1e3),
 }  # fmt: skip
 
@@ -205,7 +205,7 @@ def read_config(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
 
 
 SETTINGS: dict[str, Rule] = {
-    "input_size": whole(1, 8192), "mean": number(-1e3, 1e3), "std": number(1e-6, 1e3), "interpolation": word,
+    "input_size": integer(1, 8192), "mean": number(-1e3, 1e3), "std": number(1e-6, 1e3), "interpolation": word,
     "crop_pct": number(0.01, 1), "crop_mode": word, "fixed_input_size": flag,
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ from stvit.data.share import Batch, Share
 from stvit.data.store import address, keep
 
 CHUNK = 128
-TRAIN, HELD_OUT = 16384, 4096  # how many clips there are unless another number is asked for
+TRAINING_CLIPS, TEST_CLIPS = 16384, 4096  # how many clips there are unless another number is asked for
 MOVING = SceneConfig(min_radius=5.0, max_radius=10.0, min_objects=3, max_objects=5, outline=2.4)
 
 
@@ -64,14 +64,14 @@ def draw(config: SceneConfig, frames: int, split: str, count: int) -> dict[str, 
 
 def clip_source(config, place: str, share: Share) -> DrawnSource:
     """``--data clips``: drawn clips for training and validation."""
-    train = open_clips(config, "train", config.train_images or TRAIN)
-    held_out = open_clips(config, "validation", config.eval_images or HELD_OUT)
+    train = open_clips(config, "train", config.train_images or TRAINING_CLIPS)
+    held_out = open_clips(config, "validation", config.eval_images or TEST_CLIPS)
     return DrawnSource(train, held_out, config.batch_size, config.seed, share)
 
 
 def held_out_clips(config, place: str, split: str) -> tuple[tuple[str, ...], Iterator[Batch]]:
     """Names of the motions, and batches of the clips of a split."""
-    clips = open_clips(config, split, config.eval_images or HELD_OUT)
+    clips = open_clips(config, split, config.eval_images or TEST_CLIPS)
     return MOTIONS, drawn_batches(clips, batch_size=config.batch_size)
 
 

@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from stvit.data.folders import HELD_OUT
 from stvit.data.frames import VideoError, fetch, random_frames, view_frames
 from stvit.data.share import Batch, Share, ShuffledOrder, in_order
 
-HELD_OUT = ("validation", "val", "test")
 UNUSED = ("cutmix", "color_jitter", "auto_augment", "reprob")  # what is for images alone
 
 

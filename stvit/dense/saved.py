@@ -33,10 +33,10 @@ from stvit.checkpoints.configured import (
     architecture_rules,
     check_arguments,
     flag,
+    integer,
     model_name,
     number,
     read_json,
-    whole,
     word,
 )  # fmt: skip
 from stvit.checkpoints.errors import first_line
@@ -47,20 +47,20 @@ BUILDERS = {
     "segment": "stvit.dense.segmentation.model:create_segmenter",
     "detect": "stvit.dense.detection.model:create_detector",
 }
-COMMON: dict[str, Rule] = {"backbone": model_name, "num_classes": whole(1, 100_000), "output_norms": flag}
-WIDTH, SIDE = whole(1, 4096), whole(1, 10_000)
+COMMON: dict[str, Rule] = {"backbone": model_name, "num_classes": integer(1, 100_000), "output_norms": flag}
+WIDTH, SIDE = integer(1, 4096), integer(1, 10_000)
 RULES: dict[str, dict[str, Rule]] = {
-    "segment": {**COMMON, "channels": WIDTH, "auxiliary_channels": WIDTH, "pools": whole(1, 64)},
+    "segment": {**COMMON, "channels": WIDTH, "auxiliary_channels": WIDTH, "pools": integer(1, 64)},
     "detect": {
         **COMMON, "preset": word, "channels": WIDTH, "anchor_scale": number(0.01, 1e4),
-        "anchor_ratios": number(0.01, 100), "rpn_samples": whole(1, 65536), "proposals_train": whole(1, 65536),
-        "proposals_test": whole(1, 65536), "stages": number(0, 1e3), "samples": whole(1, 65536),
-        "positive_fraction": number(0, 1), "class_agnostic": flag, "box_size": whole(1, 64),
-        "box_convs": whole(0, 64), "box_width": WIDTH, "box_hidden": whole(1, 65536), "box_weight": number(0, 1e6),
-        "mask_size": whole(1, 64), "mask_convs": whole(0, 64), "mask_width": WIDTH, "mask_weight": number(0, 1e6),
-        "finest": number(0.01, 1e6), "sampling": whole(0, 64), "score_threshold": number(0, 1),
-        "nms_threshold": number(0, 1), "detections": whole(1, 65536), "min_sizes": SIDE, "max_size": SIDE,
-        "size_divisible": whole(1, 1024), "crops": SIDE,
+        "anchor_ratios": number(0.01, 100), "rpn_samples": integer(1, 65536), "proposals_train": integer(1, 65536),
+        "proposals_test": integer(1, 65536), "stages": number(0, 1e3), "samples": integer(1, 65536),
+        "positive_fraction": number(0, 1), "class_agnostic": flag, "box_size": integer(1, 64),
+        "box_convs": integer(0, 64), "box_width": WIDTH, "box_hidden": integer(1, 65536), "box_weight": number(0, 1e6),
+        "mask_size": integer(1, 64), "mask_convs": integer(0, 64), "mask_width": WIDTH, "mask_weight": number(0, 1e6),
+        "finest": number(0.01, 1e6), "sampling": integer(0, 64), "score_threshold": number(0, 1),
+        "nms_threshold": number(0, 1), "detections": integer(1, 65536), "min_sizes": SIDE, "max_size": SIDE,
+        "size_divisible": integer(1, 1024), "crops": SIDE,
     },
 }  # fmt: skip
 BACKBONE_ARGUMENTS = {"segment": "backbone_args", "detect": "model_args"}

@@ -55,13 +55,13 @@ class ClipWindows(NamedTuple):
         return there, back.view(batch, *self.padded)[:, :T, :H, :W].flatten()
 
 
-def fitted(size: Size, window: Size) -> Size:
+def clipped_window(size: Size, window: Size) -> Size:
     """The window on a clip of this size: no longer, higher or wider than the clip."""
     return tuple(min(side, reach) for side, reach in zip(size, window, strict=True))
 
 
-def whole(size: Size, window: Size) -> Size:
-    """The size up to whole windows."""
+def padded_size(size: Size, window: Size) -> Size:
+    """The size rounded up to whole windows."""
     return tuple(-(-side // reach) * reach for side, reach in zip(size, window, strict=True))
 
 
@@ -78,8 +78,8 @@ def clip_windows(
 
     An axis that one window covers is not shifted. ``mask_padding``: padding is hidden from the clip's tokens.
     """
-    reach = fitted(size, window)
-    padded = whole(size, reach)
+    reach = clipped_window(size, window)
+    padded = padded_size(size, reach)
     shift = tuple(w // 2 if shifted and side > w else 0 for side, w in zip(size, window, strict=True))
     axes = [_axis(*axis, mask_padding) for axis in zip(size, reach, shift, strict=True)]
     counts = [side // w for side, w in zip(padded, reach, strict=True)]

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Grid = tuple[int, int]
+from stvit.layers.windows import Grid
 
 
 def token_grid(tokens: int | Grid) -> Grid:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from stvit.fast.groups import in_groups
 from stvit.layers.attention import attend, attention_weights
-from stvit.layers.clip_windows import ClipWindows, Size, clip_windows, pad, relative_positions, whole
+from stvit.layers.clip_windows import ClipWindows, Size, clip_windows, pad, padded_size, relative_positions
 from stvit.models.swin import AnySizeSwin
 from stvit.surgery import recast
 
@@ -161,7 +161,7 @@ class ClipEmbed(nn.Module):
         if clips.ndim != 5:
             raise ValueError(f"clips are (B, channels, frames, height, width), not {tuple(clips.shape)}")
         channels_last = clips.permute(0, 2, 3, 4, 1)  # (B, T, H, W, 3)
-        clips = pad(channels_last, whole(clips.shape[2:], self.patch)).permute(0, 4, 1, 2, 3)
+        clips = pad(channels_last, padded_size(clips.shape[2:], self.patch)).permute(0, 4, 1, 2, 3)
         return self.norm(self.proj(clips).permute(0, 2, 3, 4, 1).contiguous())  # (B, T', H', W', C)
 
     def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:

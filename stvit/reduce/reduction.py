@@ -22,11 +22,10 @@ from torch import Tensor, nn
 
 from stvit.fast.groups import in_groups
 from stvit.layers.attention import Attention, attend, attention_weights
+from stvit.layers.windows import Grid
 from stvit.reduce.about import About
 from stvit.reduce.plan import Plan
 from stvit.surgery import recast
-
-Grid = tuple[int, int]
 
 
 class Seen(NamedTuple):

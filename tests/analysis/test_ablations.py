@@ -11,7 +11,7 @@ import torch
 
 from analysis.ablations import advice, cells, claims, design, purity, report, shipped, tables
 from analysis.ablations.__main__ import main
-from analysis.ablations.cells import CELLS, Cell, plan, record_of
+from analysis.ablations.cells import CELLS, AblationCell, plan, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
 from analysis.results import PAPER, digest
 from analysis.shared import statistics, verdicts
@@ -21,7 +21,7 @@ TABLE = Table("example", "An example", (ROW, OTHER))
 
 
 def write(folder, row: Row, seed: int, right: int, images: int = 1000) -> None:
-    cell = Cell(row, seed)
+    cell = AblationCell(row, seed)
     record = {
         "address": cell.address, "seed": seed, "multiply_adds": 20_000_000, "seconds": {"training_cpu": 60.0},
         "assignment": None,
@@ -33,14 +33,14 @@ def write(folder, row: Row, seed: int, right: int, images: int = 1000) -> None:
 
 def test_addresses_are_what_they_were():
     """Finished cells stand under these: what changes them orphans the records."""
-    assert Cell(TABLES[0].rows[0], 0).address == "a12cebfb2ae5"
-    assert Cell(ROW, 0).address != Cell(ROW, 1).address != Cell(OTHER, 1).address
+    assert AblationCell(TABLES[0].rows[0], 0).address == "a12cebfb2ae5"
+    assert AblationCell(ROW, 0).address != AblationCell(ROW, 1).address != AblationCell(OTHER, 1).address
 
 
 def test_addresses_follow_what_decides_the_outcome(monkeypatch):
-    cell = Cell(OTHER, 0)
+    cell = AblationCell(OTHER, 0)
     before = cell.address
-    assert Cell(Row("renamed", OTHER.model, OTHER.args), 0).address == before
+    assert AblationCell(Row("renamed", OTHER.model, OTHER.args), 0).address == before
     monkeypatch.setitem(design.TRAINING, "threads", 2)
     assert cell.address == before
     monkeypatch.setitem(design.TRAINING, "lr", 0.03)
@@ -49,8 +49,8 @@ def test_addresses_follow_what_decides_the_outcome(monkeypatch):
 
 def test_a_row_may_be_trained_otherwise():
     usual, larger = (
-        Cell(ROW, 0),
-        Cell(Row("one", "micro_swin", training=dict(recipe="micro_swin", image_size=64)), 0),
+        AblationCell(ROW, 0),
+        AblationCell(Row("one", "micro_swin", training=dict(recipe="micro_swin", image_size=64)), 0),
     )
     assert larger.content()["scenes"]["size"] == larger.config().image_size == 64
     assert usual.content()["scenes"]["size"] == usual.config().image_size == 48
@@ -61,7 +61,7 @@ def test_the_plan_has_every_cell_once_and_first_tables_first():
     planned = plan()
     addresses = [cell.address for cell in planned]
     assert len(set(addresses)) == len(addresses)
-    first = [Cell(row, seed).address for row in TABLES[0].rows for seed in SEEDS]
+    first = [AblationCell(row, seed).address for row in TABLES[0].rows for seed in SEEDS]
     assert addresses[: len(first)] == first
 
 
@@ -113,13 +113,15 @@ def test_a_finished_cell_never_runs_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cells, "run_cell", pretend)
     todo, folders = (
-        [Cell(ROW, 0), Cell(OTHER, 0)],
+        [AblationCell(ROW, 0), AblationCell(OTHER, 0)],
         dict(folder=tmp_path / "cells", scratch=tmp_path / "scratch"),
     )
     assert cells.run(todo, **folders) == 2
-    assert cells.run([*todo, Cell(ROW, 1)], **folders) == 1
+    assert cells.run([*todo, AblationCell(ROW, 1)], **folders) == 1
     assert cells.run(todo, minutes=1e-9, **folders) == 0
-    assert cells.run([Cell(ROW, 2), Cell(OTHER, 2)], jobs=2, backend="threading", **folders) == 2
+    assert (
+        cells.run([AblationCell(ROW, 2), AblationCell(OTHER, 2)], jobs=2, backend="threading", **folders) == 2
+    )
     assert len(ran) == len(set(ran)) == 5
 
 
@@ -288,7 +290,7 @@ def test_a_cell_from_training_to_table(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "CACHE", tmp_path / "scenes")
     monkeypatch.setattr(cells, "PURITY_IMAGES", 16)
     monkeypatch.setattr(cells.test, "__defaults__", (64,))
-    cell = Cell(Row("tiny", "micro_stvit", dict(embed_dim=16, depth=4, num_heads=2)), 0)
+    cell = AblationCell(Row("tiny", "micro_stvit", dict(embed_dim=16, depth=4, num_heads=2)), 0)
     record = cells.run_cell(cell, tmp_path / "cells", tmp_path / "scratch")
     assert record_of(cell, tmp_path / "cells") == json.loads(json.dumps(record))
     assert record["test"]["images"] == 64 and len(record["curve"]) == 1
@@ -320,7 +322,7 @@ def test_a_training_begins_as_its_record_says(tmp_path, monkeypatch):
     from stvit.train import Trainer
 
     monkeypatch.setattr("stvit.data.drawn.Scenes", DrawnWhenAsked)
-    cell = Cell(TABLES[0].rows[1], 0)
+    cell = AblationCell(TABLES[0].rows[1], 0)
     step, recorded = record_of(cell)["curve"][0]
     trainer = Trainer(cell.config(out=str(tmp_path)))
     trainer.begin_epoch()
@@ -347,7 +349,7 @@ def test_check_sees_a_changed_table_and_a_changed_record(tmp_path, capsys):
     out.mkdir()
     row = TABLES[0].rows[0]
     write(folder, row, 0, 500)
-    path = folder / f"{Cell(row, 0).address}.json"
+    path = folder / f"{AblationCell(row, 0).address}.json"
     (out / "record.json").write_text(json.dumps({"inputs": {path.name: digest(path)}}))
     for name, (frame, _) in report.derived(folder).items():
         (out / f"{name}.csv").write_bytes(report.csv(frame).encode())

@@ -9,7 +9,7 @@ from torch import nn
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from analysis.dense import claims, cost, detection, pictures, segmentation, shipped, step, tables
-from analysis.dense.cells import ROWS, Cell, Study, multiply_adds, plan, run
+from analysis.dense.cells import ROWS, DenseCell, TaskStudy, multiply_adds, plan, run
 from stvit.data.scenes import SceneConfig, draw_scenes, sized
 from stvit.dense.segmentation.model import PRESETS, create_segmenter
 
@@ -81,15 +81,15 @@ def test_cells_differ_in_what_they_should():
 
 
 def test_the_heads_in_the_record_are_those_that_were_trained():
-    assert PRESETS["micro"] == segmentation.HEADS
+    assert PRESETS["micro"] == segmentation.HEAD_OPTIONS
 
 
 def test_a_cell_is_trained_once_and_its_record_is_whole(tmp_path):
     tiny = {**segmentation.TRAINING, "train_images": 16, "eval_images": 4, "epochs": 1, "image_size": 32}
-    study = Study(
+    study = TaskStudy(
         "segment", "miou", tiny, {}, lambda model, images: {"miou": 5.0, "images": images}, 3, ROWS[1:2]
     )
-    cell = Cell(study, ROWS[1], 0)
+    cell = DenseCell(study, ROWS[1], 0)
     assert run([cell], folder=tmp_path / "cells", scratch=tmp_path / "runs") == 1
     made = json.loads((tmp_path / "cells" / f"{cell.address}.json").read_text())
     assert made["test"] == {"miou": 5.0, "images": 3} and made["row"] == "STViT-R" and made["curve"]
@@ -175,7 +175,7 @@ def test_what_is_shipped_has_the_address_of_a_cell():
 
 
 def test_a_recorded_step_has_every_gradient():
-    for path in step.STEPS.glob("*.json"):
+    for path in step.STEP_RECORDS.glob("*.json"):
         made = json.loads(path.read_text())
         assert made["without_gradient"] == [] and made["loss"] == made["loss"], path.name
 

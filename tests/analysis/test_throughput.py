@@ -10,8 +10,8 @@ from torch import nn
 
 from analysis.throughput import __main__ as command
 from analysis.throughput import breakeven, memory, specs, table, variants
-from analysis.throughput.measure import Cell, measure
-from analysis.throughput.turns import LEAST, Patience, take_turns
+from analysis.throughput.measure import TimedCell, measure
+from analysis.throughput.turns import LEAST_ROUNDS, Patience, take_turns
 from analysis.throughput.variants import Mode, Variant, Workload
 
 PAIR = ("micro_deit", "micro_stvit")
@@ -55,7 +55,7 @@ def test_a_turn_is_as_many_calls_as_fill_it():
 
 
 def test_seconds_end_the_rounds_but_leave_five():
-    for limit, rounds in ((0.0, LEAST), (60.0, 6), (1e9, 20)):
+    for limit, rounds in ((0.0, LEAST_ROUNDS), (60.0, 6), (1e9, 20)):
         fake = FakeTime()
         runs = [fake.run("A", [4] * 99), fake.run("B", [6] * 99)]
         turns = take_turns(runs, Patience(rounds=20, warmup=0, seconds=limit, turn=0), clock=fake.clock)
@@ -110,7 +110,7 @@ def test_each_mode_has_its_own_base(monkeypatch):
         return model
 
     monkeypatch.setattr(stvit, "optimize", optimize)
-    cell = Cell((*PAIR, "micro_meanpool"), Workload((48, 48), 1), (Mode("off"), Mode(optimized=True)))
+    cell = TimedCell((*PAIR, "micro_meanpool"), Workload((48, 48), 1), (Mode("off"), Mode(optimized=True)))
     found = measure([cell], QUICK, threads=1, track_memory=False)
     assert [(row["model"], row["against"]) for row in found.rows] == [
         ("micro_deit", "micro_deit, attention off"),
@@ -169,7 +169,7 @@ def test_compiled_models_stand_beside_eager_ones(monkeypatch):
     """What compiling does is torch's; here it is that each is asked for once, for its one shape."""
     asked = []
     monkeypatch.setattr(torch, "compile", lambda model, **how: asked.append(how) or model)
-    cell = Cell(("micro_deit",), Workload((48, 48), 1), (Mode(), Mode(compiled=True)))
+    cell = TimedCell(("micro_deit",), Workload((48, 48), 1), (Mode(), Mode(compiled=True)))
     found = measure([cell], QUICK, threads=1)
     assert [row["mode"] for row in found.rows] == ["eager", "compiled"] and not found.notes
     assert found.rows[1]["ratio"] == 1 and found.rows[1]["ratio_to_first"] > 0
@@ -190,7 +190,7 @@ def test_a_training_step_trains_and_needs_more_memory():
 
 
 def test_images_from_files_reach_the_model():
-    cell = Cell(("micro_deit",), Workload((48, 48), 2, task="end to end"))
+    cell = TimedCell(("micro_deit",), Workload((48, 48), 2, task="end to end"))
     (row,) = measure([cell], Patience(rounds=1, warmup=0), threads=1, workers=0).rows
     assert row["task"] == "end to end" and row["images_per_second"] > 0 and "memory_mb" not in row
     assert row["milliseconds"] == pytest.approx(2e3 / row["images_per_second"])
@@ -199,7 +199,7 @@ def test_images_from_files_reach_the_model():
 
 def test_clips_are_counted_in_frames_too():
     found = measure(
-        [Cell(("micro_video_swin",), Workload(specs.default_size(("micro_video_swin",)), 1))], QUICK
+        [TimedCell(("micro_video_swin",), Workload(specs.default_size(("micro_video_swin",)), 1))], QUICK
     )
     (row,) = found.rows
     assert row["image_size"] == "8x32x32" and row["frames_per_second"] == 8 * row["clips_per_second"]

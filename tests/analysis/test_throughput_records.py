@@ -10,7 +10,7 @@ import analysis.throughput.suites as suites
 from analysis.__main__ import JOBS
 from analysis.throughput import __main__ as command
 from analysis.throughput import printed, report, roofline, specs
-from analysis.throughput.measure import Cell
+from analysis.throughput.measure import TimedCell
 from analysis.throughput.suites import EAGER, OPTIMIZED, SUITES, Suite, for_each, squares
 from analysis.throughput.turns import Patience
 from analysis.throughput.variants import Workload
@@ -61,7 +61,7 @@ def test_parts_of_every_family(spec, size, expected):
 
 
 def test_profile_accounts_for_all_time_and_flops():
-    frame = roofline.profile(Cell(PAIR, Workload((48, 48), 2)), QUICK, threads=1)
+    frame = roofline.profile(TimedCell(PAIR, Workload((48, 48), 2)), QUICK, threads=1)
     total, parts = frame[frame.part == "all"].set_index("model"), frame[frame.part != "all"]
     for column in ("milliseconds", "gflops", "roofline_milliseconds"):
         assert parts.groupby("model")[column].sum().to_dict() == pytest.approx(total[column].to_dict())
@@ -146,7 +146,7 @@ def tiny(monkeypatch):
     """Two small named runs in the place of the real ones."""
     own = {
         "deit": Suite("pairs", for_each(PAIR, EAGER, OPTIMIZED, sizes=squares(48), batches=(2,)), QUICK,
-                      (Cell(PAIR, Workload((48, 48), 2)),)),
+                      (TimedCell(PAIR, Workload((48, 48), 2)),)),
         "batch": Suite("sweep", for_each(PAIR, sizes=squares(48), batches=(1, 2, 3)), QUICK),
     }  # fmt: skip
     monkeypatch.setattr(suites, "SUITES", own)
@@ -213,7 +213,10 @@ def test_own_models_can_be_recorded(tmp_path, capsys):
 
 
 def test_a_cell_that_fails_is_noted_and_the_others_are_measured(tmp_path):
-    cells = (Cell(("micro_deit",), Workload((48, 48), 1)), Cell(("no_such",), Workload((48, 48), 1)))
+    cells = (
+        TimedCell(("micro_deit",), Workload((48, 48), 1)),
+        TimedCell(("no_such",), Workload((48, 48), 1)),
+    )
     report.record("some", Suite("some", cells, QUICK), "command", threads=1, folder=tmp_path)
     record = json.loads((tmp_path / "measured" / "some" / "record.json").read_text())
     assert report.read(tmp_path, "some").model.tolist() == ["micro_deit"]

@@ -39,7 +39,7 @@ def test_shorter_clips_count_what_the_closed_form_says(frames, pooling):
 
 def written(folder, model: str, seed: int, top1: float) -> None:
     """A record as a finished cell has it."""
-    cell = cells.Cell(model, seed)
+    cell = cells.VideoCell(model, seed)
     right = [[round(8.192 * top1), 0, 0, 0, 0]] + [[0] * 5] * 4
     record = {
         "address": cell.address,
@@ -72,8 +72,10 @@ def test_nothing_is_said_without_records(tmp_path):
 
 
 def test_a_cells_address_is_that_of_what_decides_it():
-    cell = cells.Cell(cells.SEMANTIC, 0)
-    assert cell.address != cells.Cell(cells.SEMANTIC, 1).address != cells.Cell(cells.DENSE, 1).address
+    cell = cells.VideoCell(cells.SEMANTIC, 0)
+    assert (
+        cell.address != cells.VideoCell(cells.SEMANTIC, 1).address != cells.VideoCell(cells.DENSE, 1).address
+    )
     content = cell.content()
     assert content["training"]["data"] == "clips" and content["scenes"]["max_objects"] == 5
     assert cell.config(out="elsewhere", cache="there").chosen() == cell.config().chosen()
@@ -85,7 +87,7 @@ def test_a_cell_is_trained_once_and_its_model_shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(cells.test, "__defaults__", (64,))
     folders = tmp_path / "cells", tmp_path / "scratch", tmp_path / "shelf"
-    cell = cells.Cell(cells.SEMANTIC, cells.SHIPPED_SEED, cells.EPOCHS[-1])
+    cell = cells.VideoCell(cells.SEMANTIC, cells.SHIPPED_SEED, cells.EPOCHS[-1])
     record = cells.run_cell(cell, *folders)
     assert record["test"]["clips"] == 64 and sum(map(sum, record["test"]["confusion"])) == 64
     assert cells.run_cell(cell, *folders) == json.loads(json.dumps(record))

@@ -14,14 +14,14 @@ CAPTION = (
     "streamed and reduced times and not of the others."
 )
 ALT = "Bars of seconds and peak memory for each method and number of tokens."
-METHODS = ("naive", "chunked", "fused", "streamed", "reduced")
+IMPLEMENTATIONS = ("naive", "chunked", "fused", "streamed", "reduced")
 LIMIT_MB = 1000
 TIMED = ("seconds", "peak_mb", "baseline_mb", "verdict")  # columns that differ from run to run
 
 
 def plan(options: Options) -> list[dict]:
     """(method, tokens, d, queries): 10⁸ tokens for those whose memory does not grow."""
-    small = [dict(method=m, tokens=10**6, d=64, queries=16) for m in METHODS]
+    small = [dict(method=m, tokens=10**6, d=64, queries=16) for m in IMPLEMENTATIONS]
     if options.level == "quick":
         return [{**run, "tokens": 10**5} for run in small]
     large = [
@@ -52,7 +52,7 @@ def plot(frame: pd.DataFrame):
 
     with style.house_style():
         fig, axes = style.figure(style.PAGE, 2.7, columns=2, sharey=True)
-        colors = dict(zip(METHODS, style.CYCLE, strict=False))
+        colors = dict(zip(IMPLEMENTATIONS, style.CYCLE, strict=False))
         names = [f"{row.method}, {row.tokens / 1e6:g} M" for row in frame.itertuples()]
         y = range(len(frame))[::-1]
         shade = [colors[method] for method in frame.method]

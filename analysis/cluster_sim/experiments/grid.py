@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.cluster_sim.geometry import problem
 from analysis.cluster_sim.measure import GAUSSIAN, measure
-from analysis.cluster_sim.options import Cell, Options
+from analysis.cluster_sim.options import Options, SimulatedCell
 from analysis.cluster_sim.runner import run_cells
 from analysis.cluster_sim.theory import V_MAX
 
@@ -51,7 +51,7 @@ def axes(options: Options) -> dict:
     return {**options.pick(quick, default, full), "init": inits}
 
 
-def cells(options: Options) -> list[Cell]:
+def cells(options: Options) -> list[SimulatedCell]:
     """Every combination that exists: room for the centers and a tilt, Δ > 0, v within double precision."""
     choice, found = axes(options), []
     largest = options.pick(1 << 14, 1 << 16, 1 << 22)  # tokens a setting: the default grid takes seconds
@@ -62,7 +62,7 @@ def cells(options: Options) -> list[Cell]:
         at["theta"] = math.radians(at["theta"])
         lam = _lambda(at["d"], at["K"], at["theta"], at["gamma"], at["init"], options.seed)
         if lam and (lam * at["sigma"]) ** 2 / at["d"] <= V_MAX:
-            found.append(Cell(**at, trials=trials(at, options), seed=options.seed))
+            found.append(SimulatedCell(**at, trials=trials(at, options), seed=options.seed))
     return found
 
 

@@ -21,7 +21,7 @@ CAPTION = (
 ALT = "Bars of recovered objects for pooled, random and global initial centers, aligned and shifted windows."
 SIDE, BLOCK, D, LAM_ANGLE, G_SCALE = 24, 6, 64, math.pi / 4, 0.5
 K = (SIDE // BLOCK) ** 2
-INITS = ("spatial", "spatial + G", "global", "random tokens")
+STARTS = ("spatial", "spatial + G", "global", "random tokens")
 SHIFTS = {"aligned": 0, "half a window": BLOCK // 2}
 
 
@@ -78,7 +78,7 @@ def compute(options: Options) -> pd.DataFrame:
     rows = []
     for windows, shift in SHIFTS.items():
         for sigma in (0.5, 1.0):
-            for number, init in enumerate(INITS):
+            for number, init in enumerate(STARTS):
                 scores = []
                 for image in range(images):
                     x, mu = scene(generator(options.seed, 8, image, int(10 * sigma)), sigma, shift)
@@ -123,11 +123,11 @@ def plot(frame: pd.DataFrame):
         for ax, windows in zip(axes, SHIFTS, strict=True):
             for at, (sigma, color) in enumerate(((0.5, style.BLUE), (1.0, style.ORANGE))):
                 part = frame[(frame.windows == windows) & (frame.sigma == sigma)]
-                x = np.arange(len(INITS)) + 0.38 * (at - 0.5)
+                x = np.arange(len(STARTS)) + 0.38 * (at - 0.5)
                 ax.bar(
                     x, part.recovered, 0.36, yerr=2 * part.standard_error, color=color, label=f"σ = {sigma:g}"
                 )
-            ax.set_xticks(np.arange(len(INITS)), [name.replace(" ", "\n", 1) for name in INITS])
+            ax.set_xticks(np.arange(len(STARTS)), [name.replace(" ", "\n", 1) for name in STARTS])
             ax.grid(axis="x", visible=False)
             ax.set(title=f"windows: {windows}", xlabel="initial centers")
         axes[0].set(ylabel="objects recovered", ylim=(0, 1.19))

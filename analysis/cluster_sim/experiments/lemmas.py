@@ -40,7 +40,10 @@ def plot(frame: pd.DataFrame):
             fmt="none",
             ecolor=style.INK,
         )
-        for column, color, marker in (("printed", style.PRINTED, "s"), ("corrected", style.PREDICTED, "o")):
+        for column, color, marker in (
+            ("printed", style.PRINTED_COLOUR, "s"),
+            ("corrected", style.PREDICTED, "o"),
+        ):
             ax.plot(frame[column] / frame.measured, y, marker, color=color, label=column, markersize=5)
         ax.set_xscale("log")
         ax.set_yticks(y, frame.id)

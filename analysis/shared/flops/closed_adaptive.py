@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from analysis.shared.flops.closed_reduced import class_attention, kept
-from analysis.shared.flops.closed_rivals import EVERY, Here, Known, Left, deit_with
+from analysis.shared.flops.closed_rivals import EVERY, Here, KnownMethod, Left, deit_with
 from analysis.shared.flops.formulas import (
     Cost,
     Term,
@@ -83,15 +83,15 @@ def psvit(here: Here, keep_rate: float = 0.7) -> Left:
     return Left(max(1, int(here.initial * keep_rate ** (3 * here.layer / here.depth) + 1e-9)), 0)
 
 
-METHODS: dict[str, Known] = {
-    "evovit": Known(evovit, "around", EVERY[3:]),
-    "avit": Known(avit, "around", EVERY),
-    "dge": Known(dge, "queries", EVERY),
-    "iared2": Known(iared2, "in front", (1, 5, 9)),
-    "spvit": Known(spvit, "in front"),
-    "svite": Known(svite, "in front", (1,)),
-    "tokenlearner": Known(tokenlearner, "in front", (10,)),
-    "psvit": Known(psvit, "rows", EVERY),
+METHODS: dict[str, KnownMethod] = {
+    "evovit": KnownMethod(evovit, "around", EVERY[3:]),
+    "avit": KnownMethod(avit, "around", EVERY),
+    "dge": KnownMethod(dge, "queries", EVERY),
+    "iared2": KnownMethod(iared2, "in front", (1, 5, 9)),
+    "spvit": KnownMethod(spvit, "in front"),
+    "svite": KnownMethod(svite, "in front", (1,)),
+    "tokenlearner": KnownMethod(tokenlearner, "in front", (10,)),
+    "psvit": KnownMethod(psvit, "rows", EVERY),
 }
 
 

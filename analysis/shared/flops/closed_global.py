@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from analysis.shared.flops.formulas import (
     Cost,
+    Grid,
     Term,
     batch_norm,
     block,
@@ -20,8 +21,6 @@ from analysis.shared.flops.formulas import (
     pooling_intra_inter,
     pooling_mean,
 )
-
-Grid = tuple[int, int]
 
 
 def squarest(tokens: int | Sequence[int]) -> Grid:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from analysis.shared.flops.formulas import (
     Cost,
+    Grid,
     Term,
     batch_norm,
     block,
@@ -20,7 +21,6 @@ from analysis.shared.flops.formulas import (
     linear,
 )
 
-Grid = tuple[int, int]
 SWIN = {"tiny": (96, (2, 2, 6, 2)), "small": (96, (2, 2, 18, 2)), "base": (128, (2, 2, 18, 2))}
 
 

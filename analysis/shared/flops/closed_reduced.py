@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from analysis.shared.flops.closed_global import Grid, conv_stem, patch_embedding
-from analysis.shared.flops.formulas import Cost, Term, block, head, layer_norm, linear
+from analysis.shared.flops.closed_global import conv_stem, patch_embedding
+from analysis.shared.flops.formulas import Cost, Grid, Term, block, head, layer_norm, linear
 
 PART = "reduction"
 
@@ -24,7 +24,7 @@ class Reduced(NamedTuple):
     flops: int
 
 
-Method = Callable[[int, int], Reduced]  # (patch tokens n, channels C) → Reduced
+ReducedForm = Callable[[int, int], Reduced]  # (patch tokens n, channels C) → Reduced
 
 
 def kept(n: int, keep_rate: float) -> int:
@@ -74,7 +74,7 @@ METHODS = {"evit": evit, "bat": bat}
 
 
 def blocks(
-    n: int, C: int, depth: int, reduce_at: Sequence[int], method: Method, r: int = 4
+    n: int, C: int, depth: int, reduce_at: Sequence[int], method: ReducedForm, r: int = 4
 ) -> tuple[list[Term], int]:
     """Plain blocks, some of which reduce between attention and FFN; and the patch tokens that are left."""
     terms: list[Term] = []

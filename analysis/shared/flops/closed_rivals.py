@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from analysis.shared.flops.closed_global import Grid, patch_embedding
+from analysis.shared.flops.closed_global import patch_embedding
 from analysis.shared.flops.closed_reduced import PART, class_attention, kept
-from analysis.shared.flops.formulas import Cost, Term, block, ffn, head, layer_norm, linear, products
+from analysis.shared.flops.formulas import Cost, Grid, Term, block, ffn, head, layer_norm, linear, products
 
 HEAD_DIM = 64
 
@@ -42,7 +42,7 @@ class Left(NamedTuple):
     norms: int = 0
 
 
-Method = Callable[..., Left]
+LeftForm = Callable[..., Left]
 
 
 def ats(here: Here, keep_rate: float = 0.7) -> Left:
@@ -132,38 +132,38 @@ def shrinking(here: Here, left: tuple[int, ...]) -> Left:
     return Left(left[here.stage], 0)
 
 
-class Known(NamedTuple):
+class KnownMethod(NamedTuple):
     """A method and its layers: at a third each (4, 7, 10 of 12) unless it says more."""
 
-    left: Method
+    left: LeftForm
     where: str = "within"
     layers: tuple[int, ...] = (4, 7, 10)
 
 
 EVERY = tuple(range(1, 13))
 ALL_STAY = ("around", "queries")  # layers that compute with fewer tokens and give all of them back
-METHODS: dict[str, Known] = {
-    "topk": Known(topk),
-    "random": Known(random),
-    "tome": Known(tome, layers=EVERY),
-    "ats": Known(ats),
-    "ats_sorted": Known(ats_sorted, layers=EVERY[3:]),
-    "patchmerger": Known(patchmerger, "in front"),
-    "sinkhorn": Known(sinkhorn, "in front"),
-    "sit": Known(sit, "in front"),
-    "kmedoids": Known(kmedoids, "after", (3, 6, 9)),
-    "shrinking": Known(shrinking, "in front", (4, 5, 6, 7, 8, 9, 10)),
-    "diffrate": Known(diffrate, layers=EVERY),
-    "tofu": Known(tome, layers=EVERY),
-    "pitome": Known(pitome, layers=EVERY),
-    "mctf": Known(mctf, "ahead", EVERY[1:]),
-    "dtem": Known(dtem, layers=EVERY),
-    "atc": Known(atc),
+METHODS: dict[str, KnownMethod] = {
+    "topk": KnownMethod(topk),
+    "random": KnownMethod(random),
+    "tome": KnownMethod(tome, layers=EVERY),
+    "ats": KnownMethod(ats),
+    "ats_sorted": KnownMethod(ats_sorted, layers=EVERY[3:]),
+    "patchmerger": KnownMethod(patchmerger, "in front"),
+    "sinkhorn": KnownMethod(sinkhorn, "in front"),
+    "sit": KnownMethod(sit, "in front"),
+    "kmedoids": KnownMethod(kmedoids, "after", (3, 6, 9)),
+    "shrinking": KnownMethod(shrinking, "in front", (4, 5, 6, 7, 8, 9, 10)),
+    "diffrate": KnownMethod(diffrate, layers=EVERY),
+    "tofu": KnownMethod(tome, layers=EVERY),
+    "pitome": KnownMethod(pitome, layers=EVERY),
+    "mctf": KnownMethod(mctf, "ahead", EVERY[1:]),
+    "dtem": KnownMethod(dtem, layers=EVERY),
+    "atc": KnownMethod(atc),
 }
 
 
 def deit_with(
-    methods: dict[str, Known],
+    methods: dict[str, KnownMethod],
     layers: dict[str, Callable[[str, int, int, int], Iterator[Term]]],
     C: int,
     method: str,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-KINDS = (
+Grid = tuple[int, int]  # rows and columns of tokens
+TERM_KINDS = (
     "patch embedding",
     "attention projections",
     "attention products",
@@ -28,7 +29,7 @@ class Term(NamedTuple):
 
     part: str  # stem, base, pooling, STGM 1, STGM 2, semantic, recovery, ...
     layer: str  # the layer by its name in the model, for example "block 5"
-    kind: str  # one of KINDS
+    kind: str  # one of TERM_KINDS
     flops: int
     values: int = 0  # activations that the backward pass keeps for it: see ``Cost.values``
 

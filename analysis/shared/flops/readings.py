@@ -16,7 +16,7 @@ from analysis.results import PAPER
 from analysis.shared.flops import closed_global, closed_local, closed_reduced, closed_semantic
 from analysis.shared.flops.formulas import Cost
 
-CELLS = PAPER / "flops_cells.csv"
+PRINTED_CELLS = PAPER / "flops_cells.csv"
 FAMILIES = {
     "deit": closed_global.deit,
     "stvit_deit": closed_global.stvit_deit,
@@ -32,10 +32,10 @@ FAMILIES = {
 }
 WIDTH = {"T": 192, "S": 384, "B": 768}
 SIZE = {"T": "tiny", "S": "small", "B": "base"}
-IMAGE = (1, 3, 224, 224)
+IMAGE_SHAPE = (1, 3, 224, 224)
 
 
-class Cell(NamedTuple):
+class PrintedCell(NamedTuple):
     """A printed number: in GFLOPs (multiply-adds), with the digits that the paper prints."""
 
     paper: str
@@ -50,7 +50,7 @@ class Build(NamedTuple):
 
     name: str
     options: Mapping[str, Any] = MappingProxyType({})
-    shape: tuple[int, ...] = IMAGE
+    shape: tuple[int, ...] = IMAGE_SHAPE
     bn_training: bool = False  # count BatchNorm as in training, as some of the papers' counts do
 
 
@@ -75,9 +75,9 @@ class Reading(NamedTuple):
         return cost.total - apart, apart
 
 
-def cells() -> list[Cell]:
-    with open(CELLS, encoding="utf-8", newline="") as file:
-        return [Cell(**row) for row in csv.DictReader(file)]
+def cells() -> list[PrintedCell]:
+    with open(PRINTED_CELLS, encoding="utf-8", newline="") as file:
+        return [PrintedCell(**row) for row in csv.DictReader(file)]
 
 
 def rounded(flops: int, printed: str, rounding: str = ROUND_HALF_EVEN) -> str:
@@ -164,7 +164,7 @@ def _table_2():
         columns += [(f"M={w * w}", w, base) for w in (2, 3, 4)]
         for setting, w, at in columns:
             options = {"semantic_window": w, "base_depth": at, "project_keys": "per_window"}
-            build = Build(f"stvit_swin_{SIZE[size]}_patch4_window7_224", options, IMAGE, True)
+            build = Build(f"stvit_swin_{SIZE[size]}_patch4_window7_224", options, IMAGE_SHAPE, True)
             spec = {**numbers, "base": at, "semantic_window": w, "once": False, "bn_training": True}
             reading = Reading("stvit_swin", spec, text, build)
             if size == "B" and at == 8:
@@ -174,7 +174,7 @@ def _table_2():
     return found
 
 
-DENSE = {"800x1333": ((200, 334), (1, 3, 800, 1336)), "512x512": ((128, 128), (1, 3, 512, 512))}
+DENSE_INPUTS = {"800x1333": ((200, 334), (1, 3, 800, 1336)), "512x512": ((128, 128), (1, 3, 512, 512))}
 
 
 def _tables_3_5_12():
@@ -184,10 +184,10 @@ def _tables_3_5_12():
         name = f"stvit_r_swin_{SIZE[size]}_patch4_window7_224"
         text = "the authors' released model, three dumbbell units of six; BatchNorm as in training"
         spec = {**numbers, "pooling": "max", "once": False, "bn_training": True}
-        build = Build(f"{name}.released", {}, IMAGE, True)
+        build = Build(f"{name}.released", {}, IMAGE_SHAPE, True)
         found["STViT", "3", f"STViT-R-Swin-{size}", "224"] = Reading("stvit_r_swin", spec, text, build)
         for table, setting in (("5", "800x1333"), ("12", "512x512")):
-            grid, shape = DENSE[setting]
+            grid, shape = DENSE_INPUTS[setting]
             text = "windows padded, a norm on each of the four maps"
             build = Build(f"torchvision.swin_{size.lower()}", {"dense": True}, shape)
             dense = {**numbers, "grid": grid, "dense": True}

@@ -90,9 +90,9 @@ def test_one_token_a_cluster_prints_no_nan(capsys):
 
 def test_tokens_on_a_device_agree_with_the_reduced_sampler():
     from analysis.cluster_sim.measure import measure, tokens_on_device
-    from analysis.cluster_sim.options import Cell
+    from analysis.cluster_sim.options import SimulatedCell
 
-    cell = Cell(K=4, d=16, n=200, sigma=0.8, trials=150)
+    cell = SimulatedCell(K=4, d=16, n=200, sigma=0.8, trials=150)
     row, other = measure(cell), tokens_on_device(cell, "cpu")
     apart = abs(row["measured"] - other["tokens_measured"])
     assert apart < 4 * (row["standard_error"] ** 2 + other["tokens_standard_error"] ** 2) ** 0.5

@@ -81,9 +81,9 @@ def test_e2_the_printed_concentration_holds_in_thirty_settings():
 def test_e11_what_five_events_for_each_cluster_add_up_to():
     """One k: 5 events for each of K clusters at δ = n⁻², which is what the bounds are allowed."""
     from analysis.cluster_sim.measure import measure
-    from analysis.cluster_sim.options import Cell
+    from analysis.cluster_sim.options import SimulatedCell
 
-    row, e11 = measure(Cell(K=4, d=16, n=200, sigma=0.5, trials=10)), lemmas.e11(0)
+    row, e11 = measure(SimulatedCell(K=4, d=16, n=200, sigma=0.5, trials=10)), lemmas.e11(0)
     assert row["allowed"] == pytest.approx(e11["corrected"] * 4 / 200**2)
 
 

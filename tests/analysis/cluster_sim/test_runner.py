@@ -9,9 +9,9 @@ from analysis.cluster_sim import measure as measuring
 from analysis.cluster_sim import runner
 from analysis.cluster_sim.__main__ import main
 from analysis.cluster_sim.experiments import grid
-from analysis.cluster_sim.options import Cell, Options, Store
+from analysis.cluster_sim.options import Options, SimulatedCell, Store
 
-CELLS = [Cell(K=4, d=16, n=n, sigma=s, trials=20) for n in (16, 32, 64) for s in (0.5, 1.0)]
+CELLS = [SimulatedCell(K=4, d=16, n=n, sigma=s, trials=20) for n in (16, 32, 64) for s in (0.5, 1.0)]
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def test_rows_are_plain_and_finite(rows):
 
 
 def test_cells_have_keys_of_their_configuration():
-    base = Cell()
+    base = SimulatedCell()
     keys = {base.key} | {
         dataclasses.replace(base, **{f.name: value}).key
         for f, value in zip(
             dataclasses.fields(base), (17, 257, 1025, 0.7, 1.1, 0.1, "generic", 3.0, 101, 1), strict=True
         )
     }
-    assert len(keys) == 1 + len(dataclasses.fields(base)) and Cell().key == base.key
+    assert len(keys) == 1 + len(dataclasses.fields(base)) and SimulatedCell().key == base.key
 
 
 def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path, rows):

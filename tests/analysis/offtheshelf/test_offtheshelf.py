@@ -165,7 +165,7 @@ def test_multiply_adds_are_remembered(study, monkeypatch):
     first = study.cost(model)
     monkeypatch.setattr(cells, "multiply_adds", lambda *args: 0)
     assert study.cost(model) == first > 0
-    other = cells.priced(study.folder / cells.COSTS, SIZE)  # in another process
+    other = cells.priced(study.folder / cells.COSTS_FILE, SIZE)  # in another process
     assert other(model) == first
 
 
@@ -229,8 +229,8 @@ def test_the_report_is_derived_from_cells_alone(tmp_path):
     folder.mkdir(parents=True)
     for cell in content.pop("cells"):
         cells.write(cell, folder / f"{cell['row']}-{cell['rate']}.json")
-    cells.write(content, folder / cells.STUDY)
-    cells.write({"a model": 7}, folder / cells.COSTS)
+    cells.write(content, folder / cells.STUDY_FILE)
+    cells.write({"a model": 7}, folder / cells.COSTS_FILE)
     frame = report.write(tmp_path / "out", tmp_path / "cells", tmp_path / "none")
     assert len(frame) == 10
     record = json.loads((tmp_path / "out" / "record.json").read_text())

@@ -82,7 +82,7 @@ def test_the_report_has_a_section_of_its_own(tmp_path):
     folder.mkdir(parents=True)
     for cell in content.pop("cells"):
         cells.write(cell, folder / f"{cell['row']}.json")
-    cells.write(content, folder / cells.STUDY)
+    cells.write(content, folder / cells.STUDY_FILE)
     report.write(tmp_path / "out", tmp_path / "none", tmp_path / "probes")
     blocks = json.loads((tmp_path / "out" / "record.json").read_text())["blocks"]
     names = {block.get("name") for block in blocks}

@@ -8,7 +8,7 @@ import torch
 from small_sets import write_mnist
 
 from analysis.real_labels import cells, design, pilot
-from analysis.real_labels.cells import CELLS, Cell, pack, plan, record_of, unpack
+from analysis.real_labels.cells import CELLS, RealLabelCell, pack, plan, record_of, unpack
 from analysis.real_labels.design import CLAIMS, SEEDS, TABLES
 from analysis.shared import twins, verdicts
 from analysis.shared.rows import Row
@@ -19,7 +19,7 @@ TINY = Row("tiny", "micro_stvit", dict(embed_dim=16, depth=4, num_heads=2, num_s
 
 def test_addresses_are_what_they_were():
     """Finished cells stand under these: what changes them orphans the records."""
-    assert Cell(TABLES[0].rows[0], 0).address == "9aa7dfd024ff"
+    assert RealLabelCell(TABLES[0].rows[0], 0).address == "9aa7dfd024ff"
     assert len({cell.address for cell in plan()}) == len(plan()) == 24 * len(SEEDS)
 
 
@@ -36,7 +36,7 @@ def test_rows_of_a_table_are_different_models(table):
 
 
 def fingerprint(row: Row) -> str:
-    return twins.fingerprint(build_model(Cell(row, 0).config(), cells.CLASSES))
+    return twins.fingerprint(build_model(RealLabelCell(row, 0).config(), cells.CLASSES))
 
 
 def test_two_rows_of_one_architecture_are_refused():
@@ -46,7 +46,7 @@ def test_two_rows_of_one_architecture_are_refused():
 
 def test_methods_stand_at_like_cost():
     table = next(table for table in TABLES if table.name == "stvit_table4")
-    costs = [cells.facts(Cell(row, 0))["multiply_adds"] for row in table.rows[1:]]
+    costs = [cells.facts(RealLabelCell(row, 0))["multiply_adds"] for row in table.rows[1:]]
     assert max(costs) / min(costs) < 1.05
 
 
@@ -70,7 +70,7 @@ def test_a_cell_from_training_to_record(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # data sets are looked for in ./data
     for name, value in dict(epochs=2, batch_size=16, log_every=1).items():
         monkeypatch.setitem(design.TRAINING, name, value)
-    cell = Cell(TINY, 0)
+    cell = RealLabelCell(TINY, 0)
     record = cells.run_cell(cell, tmp_path / "cells", tmp_path / "scratch")
     assert record_of(cell, tmp_path / "cells") == json.loads(json.dumps(record))
     assert record["images"] == 2 * 32 and len(record["curve"]) == 4

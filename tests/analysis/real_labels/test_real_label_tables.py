@@ -10,20 +10,20 @@ import torch
 
 from analysis.real_labels import report, tables
 from analysis.real_labels.__main__ import main, named
-from analysis.real_labels.cells import Cell, pack, plan
-from analysis.real_labels.design import DENSE, TABLES
+from analysis.real_labels.cells import RealLabelCell, pack, plan
+from analysis.real_labels.design import DENSE_ROW, TABLES
 from analysis.real_labels.verdicts import verdicts
 from analysis.shared import twins
 from analysis.shared.rows import Claim, Row, Table
 
-ROW, OTHER = DENSE, Row("other", "micro_stvit", dict(num_semantic_tokens=9))
+ROW, OTHER = DENSE_ROW, Row("other", "micro_stvit", dict(num_semantic_tokens=9))
 TABLE = Table("example", "An example", (ROW, OTHER))
 
 
 def write(folder, row: Row, seed: int, right, fingerprint: str = "") -> None:
     """A record in which the images are right that ``right`` (a number, or truth values) says."""
     each = torch.arange(1000) < right if isinstance(right, int) else torch.as_tensor(right)
-    cell = Cell(row, seed)
+    cell = RealLabelCell(row, seed)
     record = {
         "address": cell.address, "seed": seed, "multiply_adds": 20_000_000, "images": 6000,
         "seconds": {"training_cpu": 60.0}, "fingerprint": fingerprint or f"of {row.name}", "device": "cpu",
@@ -110,11 +110,11 @@ def test_a_report_refuses_equal_answers_and_equal_models(tmp_path):
 
 def test_the_report_says_what_was_reached(tmp_path):
     assert report.reached(tmp_path) == "The dense model is not trained yet."
-    write(tmp_path, DENSE, 0, 920)
+    write(tmp_path, DENSE_ROW, 0, 920)
     assert "92.00 % from one seed, which says nothing of the spread" in report.reached(tmp_path)
-    write(tmp_path, DENSE, 1, 922)
+    write(tmp_path, DENSE_ROW, 1, 922)
     assert "reached, the dense model has 92.10 ± 0.14 % over 2 seeds" in report.reached(tmp_path)
-    write(tmp_path, DENSE, 1, 940)
+    write(tmp_path, DENSE_ROW, 1, 940)
     assert "not reached, the dense model has 93.00 ± 1.41 %" in report.reached(tmp_path)
 
 

@@ -7,7 +7,7 @@ import torch
 import stvit  # noqa: F401  registers its models
 from analysis.shared.counting import Registry, count, count_build, create
 from analysis.shared.flops.closed_global import stvit_deit
-from analysis.shared.flops.readings import IMAGE, Build, readings
+from analysis.shared.flops.readings import IMAGE_SHAPE, Build, readings
 
 BUILDS = {
     f"{reading.build.name} {dict(reading.build.options)}": reading
@@ -69,13 +69,13 @@ def unfused(model: torch.nn.Module) -> torch.nn.Module:
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", TINY])
 def test_fused_attention_is_counted_and_would_be_missed_without_the_handle(name):
     model = create(Build(name))
-    full, bare = count(model, IMAGE), count(model, IMAGE, handles={})
+    full, bare = count(model, IMAGE_SHAPE), count(model, IMAGE_SHAPE, handles={})
     products = full.operators["attention"]
     assert full.total - bare.total == products > 0
     assert "aten::scaled_dot_product_attention" in bare.ignored and not any(
         "attention" in op for op in full.ignored
     )
-    plain = count(unfused(create(Build(name))), IMAGE, handles={})
+    plain = count(unfused(create(Build(name))), IMAGE_SHAPE, handles={})
     assert plain.total == full.total
     assert plain.torch_total == full.torch_total
     if name == TINY:
@@ -85,7 +85,7 @@ def test_fused_attention_is_counted_and_would_be_missed_without_the_handle(name)
 def test_torchs_counter_on_a_cpu_may_miss_fused_attention_and_nothing_else():
     """It depends on torch's version; on the meta device, which is used here, nothing is missed."""
     products = stvit_deit(192).by("kind")["attention products"]
-    meta, cpu = (count(create(Build(TINY), device), IMAGE).torch_total for device in ("meta", "cpu"))
+    meta, cpu = (count(create(Build(TINY), device), IMAGE_SHAPE).torch_total for device in ("meta", "cpu"))
     assert meta == stvit_deit(192).without("norms")
     assert meta - cpu in (0, products)
 
@@ -97,12 +97,12 @@ def test_the_meta_device_counts_what_the_cpu_counts(name):
     build = Build(name)
     meta, cpu = create(build), create(build, "cpu")
     assert all(parameter.is_meta for parameter in meta.parameters())
-    a, b = count(meta, IMAGE), count(cpu, IMAGE)
+    a, b = count(meta, IMAGE_SHAPE), count(cpu, IMAGE_SHAPE)
     assert (a.total, a.operators, a.modules) == (b.total, b.operators, b.modules)
 
 
 def test_modules_add_up_and_blocks_are_those_of_the_closed_form():
-    found = count(create(Build(TINY)), IMAGE).modules
+    found = count(create(Build(TINY)), IMAGE_SHAPE).modules
     cost = stvit_deit(192).by("layer")
     assert {f"block {i + 1}": found[f"blocks.{i}"] for i in range(12)} == {
         k: v for k, v in cost.items() if "block" in k
@@ -113,14 +113,14 @@ def test_modules_add_up_and_blocks_are_those_of_the_closed_form():
 
 
 def test_batchnorm_is_counted_in_the_mode_that_is_asked_for():
-    evaluation, training = (count_build(Build("resnet18", {}, IMAGE, mode)) for mode in (False, True))
+    evaluation, training = (count_build(Build("resnet18", {}, IMAGE_SHAPE, mode)) for mode in (False, True))
     assert training.operators["batch_norm"] * 2 == evaluation.operators["batch_norm"] * 5
     assert training.total - evaluation.total == training.operators["batch_norm"] * 3 // 5
 
 
 def test_a_batch_costs_as_many_times_one_image():
     model = create(Build(TINY))
-    assert count(model, (4, 3, 224, 224)).total == 4 * count(model, IMAGE).total
+    assert count(model, (4, 3, 224, 224)).total == 4 * count(model, IMAGE_SHAPE).total
 
 
 def test_counting_leaves_the_model_as_it_was():
@@ -128,7 +128,7 @@ def test_counting_leaves_the_model_as_it_was():
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         before = model(images)
-        count(model, IMAGE)
+        count(model, IMAGE_SHAPE)
         assert torch.equal(before, model(images)) and not model.training
     assert not any(module._forward_hooks for module in model.modules())
 

@@ -8,7 +8,7 @@ from analysis.shared.flops.closed_global import deit, lvvit, squarest, stgm, stv
 from analysis.shared.flops.closed_local import SWIN, swin, swin_own_counter
 from analysis.shared.flops.closed_reduced import bat, dynamic_vit, evit, kept, reduced_lvvit, reduced_vit
 from analysis.shared.flops.closed_semantic import stvit_r_swin, stvit_swin, stvit_video_swin, without_units
-from analysis.shared.flops.formulas import KINDS, Term, block, ffn, products, projections
+from analysis.shared.flops.formulas import TERM_KINDS, Term, block, ffn, products, projections
 from analysis.shared.flops.readings import readings
 
 READINGS = list(readings().items())
@@ -49,7 +49,7 @@ def test_the_sum_of_eq_10_is_part_of_the_whole_model():
 def test_terms_are_whole_named_and_add_up(reading):
     cost = reading.cost()
     assert all(type(term.flops) is int and term.flops >= 0 for term in cost)
-    assert {term.kind for term in cost} <= set(KINDS)
+    assert {term.kind for term in cost} <= set(TERM_KINDS)
     for field in ("part", "layer", "kind"):
         assert sum(cost.by(field).values()) == cost.total
     assert cost.values > 0 and all(type(term.values) is int for term in cost)

@@ -9,7 +9,7 @@ import torch
 
 import stvit  # noqa: F401 (registers the models)
 from analysis.ablations import report
-from analysis.ablations.cells import Cell
+from analysis.ablations.cells import AblationCell
 from analysis.ablations.design import TABLES, Row
 from analysis.dense.cells import ROWS as DENSE_ROWS
 from analysis.shared import twins
@@ -73,7 +73,7 @@ def test_none_would_be_found():
 
 
 def record(folder, row, seed: int, right: int) -> None:
-    cell = Cell(row, seed)
+    cell = AblationCell(row, seed)
     found = {
         "address": cell.address, "multiply_adds": 1, "seconds": {"training_cpu": 1.0}, "assignment": None,
         "test": {"images": 1000, "right": right, "small": {"images": 9, "right": 5}},
