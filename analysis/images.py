@@ -26,7 +26,7 @@ Size = tuple[int, int]
 SAMPLES = (*FILES, "scene")
 
 
-class ImageError(ValueError):
+class PictureError(ValueError):
     """A picture that cannot be shown, and why, in one line."""
 
 
@@ -37,9 +37,9 @@ def photo(name: str | Path, size: int | Size = 224) -> np.ndarray:
     if text.split(":")[0] == "scene":
         number = text.partition(":")[2] or "0"
         if not number.isdigit():
-            raise ImageError(f"{text!r}: a scene is named by its number, such as scene:7")
+            raise PictureError(f"{text!r}: a scene is named by its number, such as scene:7")
         if height != width:
-            raise ImageError(f"scenes are square, not {height} × {width}")
+            raise PictureError(f"scenes are square, not {height} × {width}")
         return scenes(1, height, first=int(number)).images[0].permute(1, 2, 0).numpy()
     from PIL import ImageOps
 
@@ -73,11 +73,11 @@ def _open(name: str) -> Image:
     if Path(name).exists():
         return _read(name, name)
     if name not in FILES:
-        raise ImageError(f"no image {name!r}: neither a file nor one of {', '.join(SAMPLES)}")
+        raise PictureError(f"no image {name!r}: neither a file nor one of {', '.join(SAMPLES)}")
     photograph = find(name)
     if photograph is None:
         package = FILES[name][0].split("/")[0].replace("skimage", "scikit-image")
-        raise ImageError(f"{name!r} ships with {package}: pip install {package}")
+        raise PictureError(f"{name!r} ships with {package}: pip install {package}")
     return _read(photograph.path, name)
 
 
@@ -103,15 +103,15 @@ def _read(path: str | Path, name: str, least: int = 0) -> Image:
             image = ImageOps.exif_transpose(file)
             image.load()
     except IsADirectoryError:
-        raise ImageError(f"{name} is a folder, not an image") from None
+        raise PictureError(f"{name} is a folder, not an image") from None
     except PermissionError:
-        raise ImageError(f"{name} may not be read") from None
+        raise PictureError(f"{name} may not be read") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image in a format that Pillow reads") from None
+        raise PictureError(f"{name} is not an image in a format that Pillow reads") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name} is damaged: {str(error).splitlines()[0]}") from None
+        raise PictureError(f"{name} is damaged: {str(error).splitlines()[0]}") from None
     if min(image.size) < 1:
-        raise ImageError(f"{name} is empty")
+        raise PictureError(f"{name} is empty")
     return _rgb(image)
 
 

@@ -20,7 +20,7 @@ SIDE = 64
 
 
 @dataclass(frozen=True)
-class Backbone:
+class DenseRow:
     """A backbone to train."""
 
     name: str
@@ -29,10 +29,10 @@ class Backbone:
 
 
 ROWS = (
-    Backbone("Swin", "micro_swin"),
-    Backbone("STViT-R", "micro_stvit_r_swin"),
-    Backbone("STViT-R without units", "micro_stvit_r_swin", {"units": [[4, 2, 5, 1]]}),
-    Backbone("STViT-R, reused tokens", "micro_stvit_r_swin", {"reuse": True}),
+    DenseRow("Swin", "micro_swin"),
+    DenseRow("STViT-R", "micro_stvit_r_swin"),
+    DenseRow("STViT-R without units", "micro_stvit_r_swin", {"units": [[4, 2, 5, 1]]}),
+    DenseRow("STViT-R, reused tokens", "micro_stvit_r_swin", {"reuse": True}),
 )
 
 
@@ -51,7 +51,7 @@ class TaskStudy:
     heads: dict
     test: Callable
     test_images: int
-    rows: tuple[Backbone, ...] = ROWS
+    rows: tuple[DenseRow, ...] = ROWS
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class DenseCell(TrainedCell):
     """A row's model from one seed."""
 
     study: TaskStudy
-    row: Backbone
+    row: DenseRow
     seed: int
 
     def config(self, **changes):
@@ -108,7 +108,7 @@ def run_cell(cell: DenseCell, folder: Path = CELLS, scratch: Path = SCRATCH) -> 
     return trained.run(cell, folder, scratch_of(cell, scratch), CACHE, load, measure)
 
 
-def multiply_adds(row: Backbone) -> int:
+def multiply_adds(row: DenseRow) -> int:
     """Of the backbone alone, as Tables 5 and 12 have it."""
     import timm
 

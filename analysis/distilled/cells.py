@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.distilled.design import GALLERY, GRID, LAYERS, MODEL, SIZE, Row, Scale
+from analysis.distilled.design import GALLERY, GRID, LAYERS, MODEL, SIZE, Scale, Student
 from analysis.formats import dump
 from analysis.results import HOME, RESULTS, environment
 
@@ -35,7 +35,7 @@ DEVICES = {"cpu": "cpu", "cuda": "auto"}  # in the words of TrainConfig
 class Cell:
     """A row of the grid and a seed, of the new parameters and of the order; ``training`` differs in learning curves."""
 
-    row: Row
+    row: Student
     seed: int
     training: dict = field(default_factory=dict)
     scale: Scale = GRID
@@ -110,7 +110,7 @@ def run(cell: Cell, world: World, folder: Path = CELLS) -> dict:
     return record
 
 
-def build(row: Row, teacher: nn.Module, seed: int) -> nn.Module:
+def build(row: Student, teacher: nn.Module, seed: int) -> nn.Module:
     """The untrained student: new parameters from the seed, all others the teacher's."""
     import torch
 

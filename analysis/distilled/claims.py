@@ -32,7 +32,7 @@ Comparison = tuple[str, str, str]  # row, relation, other row
 
 
 @dataclass(frozen=True)
-class Claim:
+class StudentClaim:
     table: str
     words: str
     comparisons: tuple[Comparison, ...] = ()
@@ -49,30 +49,32 @@ def steps(rate: float) -> tuple[Comparison, ...]:
 
 
 CLAIMS = (
-    Claim("stvit_table1", "The fewest semantic tokens cost no accuracy", reason=CEILING),
-    Claim("stvit_table1", "More semantic tokens than the fewest beat the dense model", reason=CEILING),
-    Claim(
+    StudentClaim("stvit_table1", "The fewest semantic tokens cost no accuracy", reason=CEILING),
+    StudentClaim("stvit_table1", "More semantic tokens than the fewest beat the dense model", reason=CEILING),
+    StudentClaim(
         "stvit_table1",
         "Accuracy grows with the number of semantic tokens",
         above("25 tokens", BASE) + above("36 tokens", "25 tokens"),
     ),
-    Claim(
+    StudentClaim(
         "stvit_table7",
         "Spatial and global initialization together beat either alone",
         above(BASE, "spatial", "global"),
     ),
-    Claim("stvit_table7", "Spatial initialization alone beats global alone", above("spatial", "global")),
-    Claim(
+    StudentClaim(
+        "stvit_table7", "Spatial initialization alone beats global alone", above("spatial", "global")
+    ),
+    StudentClaim(
         "stvit_table7",
         "Centers on the keys too (learned positions) are no better",
         (("spatial, learned positions", "not above", BASE),),
     ),
-    Claim(
+    StudentClaim(
         "stvit_table15",
         "Intra and inter-window pooling beats adaptive pooling",
         above("25 tokens", "25 tokens, adaptive pooling"),
     ),
-    Claim(
+    StudentClaim(
         "stvit_table15",
         "Overlap and two scales do not help",
         tuple(
@@ -80,47 +82,49 @@ CLAIMS = (
             for name in ("overlapping windows", "two scales")
         ),
     ),
-    Claim(
+    StudentClaim(
         "controls",
         "Not printed: the STGM's attention beats pooling alone",
         above(BASE, "average pooling alone, 16 tokens"),
     ),
-    Claim(
+    StudentClaim(
         "stvit_table13",
         "A deeper STGM is better, up to two thirds of the depth",
         above(BASE, "STGM at layer 4") + above("STGM at layer 9", BASE),
     ),
-    Claim(
+    StudentClaim(
         "stvit_table8",
         "More than two STGM layers do not help",
         tuple((f"{count} STGM layers", "not above", BASE) for count in (3, 4)),
     ),
-    Claim(
+    StudentClaim(
         "stvit_table14",
         "Positions for semantic tokens do not help",
         tuple((f"{name} positions", "not above", BASE) for name in ("learned", "conditional", "relative")),
     ),
-    Claim(
+    StudentClaim(
         "stvit_table4",
         "STViT loses less than the other methods at like FLOPs",
         above(BASE, "DynamicViT", "EViT"),
     ),
-    Claim("stvit_table9", "Dumbbell units beat one long unit (printed: detection)", reason=MAPS),
-    Claim("stvit_table9", "Reusing semantic tokens costs accuracy (printed: detection)", reason=MAPS),
-    Claim("stvit_table9", "STViT-R stays within half a point of the dense Swin (Table 3)", reason=MAPS),
-    Claim("bat_table3_keep70", "Each step of BAT adds at keep rate 0.7", steps(0.7)),
-    Claim("bat_table3_keep50", "Each step of BAT adds at keep rate 0.5", steps(0.5)),
-    Claim(
+    StudentClaim("stvit_table9", "Dumbbell units beat one long unit (printed: detection)", reason=MAPS),
+    StudentClaim("stvit_table9", "Reusing semantic tokens costs accuracy (printed: detection)", reason=MAPS),
+    StudentClaim(
+        "stvit_table9", "STViT-R stays within half a point of the dense Swin (Table 3)", reason=MAPS
+    ),
+    StudentClaim("bat_table3_keep70", "Each step of BAT adds at keep rate 0.7", steps(0.7)),
+    StudentClaim("bat_table3_keep50", "Each step of BAT adds at keep rate 0.5", steps(0.5)),
+    StudentClaim(
         "bat_table4",
         "Density peaks merge better than pooling and sub-sampling",
         above("merger density_peaks, 0.5", *(f"merger {name}, 0.5" for name in MERGERS[:5])),
     ),
-    Claim(
+    StudentClaim(
         "bat_keep_rates",
         "BAT at keep rate 0.7 stays within half a point of the dense model",
         reason=CEILING,
     ),
-    Claim(
+    StudentClaim(
         "bat_keep_rates",
         "The fewer tokens BAT keeps, the lower its accuracy",
         above("BAT, keep rate 0.7", "BAT, keep rate 0.5") + above("BAT, keep rate 0.5", "BAT, keep rate 0.3"),
@@ -129,7 +133,7 @@ CLAIMS = (
 Found = dict[str, dict[int, float]]  # row → seed → centred cosine in points
 
 
-def verdicts(found: Found, claims: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
+def verdicts(found: Found, claims: tuple[StudentClaim, ...] = CLAIMS) -> pd.DataFrame:
     """Each conclusion, both verdicts, the differences behind them, and what the ablations' table says."""
     decided = decide(found, claims)
     before = ablations()
@@ -159,7 +163,7 @@ def ablations() -> dict[tuple[str, str], str]:
     return {(row.table, row.conclusion): row.verdict for row in pd.read_csv(path).itertuples()}
 
 
-def decide(found: Found, claims: tuple[Claim, ...] = CLAIMS) -> dict[Comparison, str]:
+def decide(found: Found, claims: tuple[StudentClaim, ...] = CLAIMS) -> dict[Comparison, str]:
     """Each comparison by the pooled spread, with Holm's correction over all that were run."""
     spread_of = pooled(found)
     wanted = dict.fromkeys(c for claim in claims for c in claim.comparisons)

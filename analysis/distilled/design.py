@@ -49,7 +49,7 @@ GRID = SCALES["grid"]
 
 
 @dataclass(frozen=True)
-class Row:
+class Student:
     """A student: what ``stvit.sparsify`` is asked for."""
 
     name: str
@@ -58,7 +58,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class StudentTable:
     """Rows by name, the first of which is the base that the others are compared to, with what is printed for them."""
 
     name: str
@@ -67,12 +67,12 @@ class Table:
     note: str = ""
 
 
-def stvit(name: str, tokens: int = 16, at: int = 5, **choices) -> Row:
-    return Row(name, "stvit", dict(tokens=tokens, at=at, **choices))
+def stvit(name: str, tokens: int = 16, at: int = 5, **choices) -> Student:
+    return Student(name, "stvit", dict(tokens=tokens, at=at, **choices))
 
 
-def bat(name: str, keep_rate: float, **choices) -> Row:
-    return Row(name, "bat", dict(keep_rate=keep_rate, **choices))
+def bat(name: str, keep_rate: float, **choices) -> Student:
+    return Student(name, "bat", dict(keep_rate=keep_rate, **choices))
 
 
 STEPS = {
@@ -85,10 +85,10 @@ PRINTED_MERGERS = dict(zip(MERGERS, (78.1, 78.1, 78.2, 78.2, 78.3, 78.6, 78.8), 
 BASE = "STViT, 16 tokens"
 
 # In the order of worth: of a tier all seeds are trained before the next one begins.
-TIERS: tuple[tuple[Row, ...], ...] = (
+TIERS: tuple[tuple[Student, ...], ...] = (
     (
         stvit(BASE),
-        Row("average pooling alone, 16 tokens", "meanpool", dict(num_tokens=16)),
+        Student("average pooling alone, 16 tokens", "meanpool", dict(num_tokens=16)),
         stvit("spatial", initialization="spatial"),
         stvit("global", initialization="global"),
         stvit("spatial, learned positions", initialization="learned"),
@@ -106,7 +106,10 @@ TIERS: tuple[tuple[Row, ...], ...] = (
         stvit("3 STGM layers", stgm_layers=3),
         stvit("4 STGM layers", stgm_layers=4),
     ),
-    (Row("EViT", "evit", dict(keep_rate=0.47)), Row("DynamicViT", "dynamicvit", dict(keep_rate=0.51))),
+    (
+        Student("EViT", "evit", dict(keep_rate=0.47)),
+        Student("DynamicViT", "dynamicvit", dict(keep_rate=0.51)),
+    ),
     (
         stvit("learned positions", position="learned"),
         stvit("conditional positions", position="conditional"),
@@ -118,9 +121,9 @@ TIERS: tuple[tuple[Row, ...], ...] = (
     tuple(bat(f"merger {name}, 0.5", 0.5, merger=name, clusters=3) for name in (*MERGERS, "density_peaks")),
     (
         bat("BAT", 0.47),
-        Row("ToMe from layer 5", "tome", dict(r=24, at=tuple(range(5, 13)))),
-        Row("top-k", "topk", dict(keep_rate=0.47)),
-        Row("random", "random", dict(keep_rate=0.47)),
+        Student("ToMe from layer 5", "tome", dict(r=24, at=tuple(range(5, 13)))),
+        Student("top-k", "topk", dict(keep_rate=0.47)),
+        Student("random", "random", dict(keep_rate=0.47)),
     ),
     (
         stvit("STGM at layer 6", at=6),
@@ -135,61 +138,65 @@ def steps_of(rate: float, printed: tuple[float, ...]) -> dict[str, float]:
     return dict(zip((*(f"{name}, {rate}" for name in STEPS), f"BAT, keep rate {rate}"), printed, strict=True))
 
 
-TABLES: tuple[Table, ...] = (
-    Table(
+TABLES: tuple[StudentTable, ...] = (
+    StudentTable(
         "stvit_table1",
         "Number of semantic tokens (STViT, Table 1)",
         {BASE: 79.8, "25 tokens": 80.1, "36 tokens": 80.5},
         "16, 25 and 36 of 81 tokens; printed are DeiT-S's 16, 36 and 64 of 196.",
     ),
-    Table(
+    StudentTable(
         "stvit_table7",
         "Initialization (STViT, Table 7)",
         {BASE: 79.8, "spatial": 79.4, "global": 78.7, "spatial, learned positions": 79.7},
     ),
-    Table(
+    StudentTable(
         "stvit_table8",
         "Layers of the STGM (STViT, Table 8)",
         {BASE: 79.8, "3 STGM layers": 79.5, "4 STGM layers": 79.6},
     ),
-    Table(
+    StudentTable(
         "stvit_table13",
         "Position of the STGM (STViT, Table 13)",
         {BASE: 79.8, "STGM at layer 4": 79.3, "STGM at layer 6": None, "STGM at layer 8": 80.3,
          "STGM at layer 9": 80.3, "STGM at layer 11": None},
     ),
-    Table(
+    StudentTable(
         "stvit_table14",
         "Positions of the semantic tokens (STViT, Table 14)",
         {BASE: 79.8, "learned positions": 79.6, "conditional positions": 79.7, "relative positions": 79.8},
     ),
-    Table(
+    StudentTable(
         "stvit_table15",
         "Spatial pooling, 25 tokens (STViT, Table 15; printed: DeiT-T)",
         {"25 tokens": 72.2, "25 tokens, overlapping windows": 71.6, "25 tokens, two scales": 71.7,
          "25 tokens, adaptive pooling": 71.9},
     ),
-    Table(
+    StudentTable(
         "controls",
         "Does the attention of the STGM matter? (no printed table)",
         {BASE: None, "average pooling alone, 16 tokens": None},
         "Plain average pooling takes the tokens' place within layer 5; layers 5 and following learn.",
     ),
-    Table(
+    StudentTable(
         "stvit_table4",
         "Methods at like FLOPs (STViT, Table 4)",
         {BASE: 79.8, "DynamicViT": 79.3, "EViT": 78.5, "BAT": None, "ToMe from layer 5": None, "top-k": None,
          "random": None},
         "Rates are those nearest to the multiply-adds of STViT with 16 tokens. Of rivals, layers from 4 on learn.",
     ),
-    Table("bat_table3_keep70", "Steps of BAT at keep rate 0.7 (BAT, Table 3)", steps_of(0.7, (79.3, 79.3, 79.5, 79.6))),
-    Table("bat_table3_keep50", "Steps of BAT at keep rate 0.5 (BAT, Table 3)", steps_of(0.5, (78.2, 78.4, 78.8, 79.0))),
-    Table(
+    StudentTable(
+        "bat_table3_keep70", "Steps of BAT at keep rate 0.7 (BAT, Table 3)", steps_of(0.7, (79.3, 79.3, 79.5, 79.6))
+    ),
+    StudentTable(
+        "bat_table3_keep50", "Steps of BAT at keep rate 0.5 (BAT, Table 3)", steps_of(0.5, (78.2, 78.4, 78.8, 79.0))
+    ),
+    StudentTable(
         "bat_table4",
         "What becomes of inattentive tokens, keep rate 0.5 (BAT, Table 4)",
         {"merger density_peaks, 0.5": 79.0, **{f"merger {name}, 0.5": PRINTED_MERGERS[name] for name in MERGERS}},
     ),
-    Table(
+    StudentTable(
         "bat_keep_rates",
         "Keep rates of BAT",
         {"BAT, keep rate 0.7": 79.6, "BAT, keep rate 0.5": 79.0, "BAT, keep rate 0.3": None},

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.bootstrap import by_photograph, draws, interval
 from analysis.distilled.cells import CELLS, PILOT, Cell, read, unpacked
 from analysis.distilled.claims import Found, half_width
-from analysis.distilled.design import ROWS, SEEDS, TABLES, TIERS, Table
+from analysis.distilled.design import ROWS, SEEDS, TABLES, TIERS, StudentTable
 from analysis.shared.statistics import average, paired, rounded, spread
 
 POINTS = 100  # centred cosines are told in hundredths
@@ -37,7 +37,7 @@ def cosines(folder: Path = CELLS) -> Found:
     }
 
 
-def tabulate(table: Table, folder: Path = CELLS) -> pd.DataFrame:
+def tabulate(table: StudentTable, folder: Path = CELLS) -> pd.DataFrame:
     """A line a row; differences are to the table's first row."""
     found, half = cosines(folder), half_width(cosines(folder))
     base, *_ = table.rows
@@ -81,7 +81,7 @@ def progress(folder: Path = CELLS) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def shown(folder: Path = CELLS) -> list[Table]:
+def shown(folder: Path = CELLS) -> list[StudentTable]:
     """The tables of which at least two rows have a record."""
     found = cosines(folder)
     return [table for table in TABLES if sum(name in found for name in table.rows) > 1]

@@ -18,12 +18,12 @@ from pathlib import Path
 from analysis import formats
 from analysis.commands import Parser, at_least, command, new_folder
 from analysis.pareto.choice import QUALITIES
-from analysis.pareto.sweep import OWN, RATES, Request
+from analysis.pareto.sweep import OWN, RATES, SweepRequest
 
 SHOWN = ("method", "setting", "times_as_fast", "share", "memory_share", "tokens")
 
 
-def write(out: Path, frame, quality: str, sentence: str, found, request: Request) -> None:
+def write(out: Path, frame, quality: str, sentence: str, found, request: SweepRequest) -> None:
     """The table, the figure and the page, with their record."""
     from dataclasses import asdict
 
@@ -81,8 +81,10 @@ def main(argv: list[str] | None = None) -> int:
 def swept(args: argparse.Namespace) -> int:
     from analysis.pareto import choice, sweep
 
-    request = Request(args.model, args.data, args.size, args.crops, tuple(args.rates), tuple(args.methods), args.batch,
-                      args.device, args.threads, args.seed, args.kept)  # fmt: skip
+    request = SweepRequest(
+        args.model, args.data, args.size, args.crops, tuple(args.rates), tuple(args.methods), args.batch, args.device,
+        args.threads, args.seed, args.kept,
+    )  # fmt: skip
     found = sweep.run(request)
     quality = choice.quality_of(found.rows, args.quality)
     frame = choice.judged(found.rows, quality)

@@ -25,7 +25,7 @@ RATES = (0.85, 0.7, 0.5, 0.3)
 
 
 @dataclass(frozen=True)
-class Request:
+class SweepRequest:
     """What to sweep.
 
     model: a name that ``stvit.pretrained`` knows, or the folder of a checkpoint
@@ -61,7 +61,7 @@ class Sweep(NamedTuple):
         )
 
 
-def run(request: Request, bar: bool = True) -> Sweep:
+def run(request: SweepRequest, bar: bool = True) -> Sweep:
     """Measure what no earlier run has kept, and tabulate all of it."""
     import torch
 
@@ -84,7 +84,7 @@ def run(request: Request, bar: bool = True) -> Sweep:
     return Sweep(frame, notes, content)
 
 
-def begin(request: Request) -> cells.Study:
+def begin(request: SweepRequest) -> cells.Study:
     """The dense model, and what it says of the crops."""
     import stvit
     from analysis.crops import cut
@@ -98,7 +98,7 @@ def begin(request: Request) -> cells.Study:
     return cells.begin(subject, head, crops, request.kept, request.seed, size)
 
 
-def opened(request: Request):
+def opened(request: SweepRequest):
     """The model, built for the size of the crops."""
     from analysis.shared.models import REAL, REAL_SIZE, open_model, open_pretrained
     from stvit.pretrained import SHIPPED
@@ -118,7 +118,7 @@ def own_size(name: str) -> int:
     return cfg.input_size[1] if cfg else 224
 
 
-def read(study: cells.Study, request: Request, setting: Setting) -> tuple[dict, dict] | None:
+def read(study: cells.Study, request: SweepRequest, setting: Setting) -> tuple[dict, dict] | None:
     """What earlier runs have kept of a setting: its quality, and its speed on this device."""
     cell, path = cells.read(study, setting), speed_path(study, request, setting)
     if cell is None or not path.exists():
@@ -127,7 +127,7 @@ def read(study: cells.Study, request: Request, setting: Setting) -> tuple[dict, 
     return (cell, speed) if speed["code"] == cell["code"] and speed["choices"] == cell["choices"] else None
 
 
-def work(study: cells.Study, request: Request, setting: Setting) -> tuple[dict, dict]:
+def work(study: cells.Study, request: SweepRequest, setting: Setting) -> tuple[dict, dict]:
     """Measure a setting and keep what was found."""
     cell = cells.run(study, setting)
     model = settings.build(study.dense, setting).to(request.device)
@@ -139,7 +139,7 @@ def work(study: cells.Study, request: Request, setting: Setting) -> tuple[dict, 
     return cell, found
 
 
-def speed_path(study: cells.Study, request: Request, setting: Setting) -> Path:
+def speed_path(study: cells.Study, request: SweepRequest, setting: Setting) -> Path:
     folder = study.folder / f"speed-{request.device}-{request.threads}-{request.batch}".replace(":", "_")
     folder.mkdir(exist_ok=True)
     return folder / f"{setting.key}.json"

@@ -137,7 +137,7 @@ def torch_count(model: nn.Module, images: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-class DenseSwin(nn.Module):
+class TorchvisionSwin(nn.Module):
     """torchvision's Swin as a backbone: four maps, each behind a norm."""
 
     def __init__(self, swin: nn.Module):
@@ -179,7 +179,7 @@ def _from_torchvision(name: str, dense: bool = False, **options) -> nn.Module:
     from torchvision.models import get_model
 
     model = get_model(name, weights=None, **options)
-    return DenseSwin(model) if dense else model
+    return TorchvisionSwin(model) if dense else model
 
 
 class Registry:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.token_maps.trace import Stage, follow
+from analysis.token_maps.trace import ReductionStage, follow
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["IMAGES", "Stage", "fates", "follow"]
+__all__ = ["IMAGES", "ReductionStage", "fates", "follow"]
 IMAGES = 256
 
 

@@ -13,7 +13,7 @@ import stvit
 DROPPED = -1
 
 
-class Stage(NamedTuple):
+class ReductionStage(NamedTuple):
     """Behind one reduction: ``labels`` (B, N) say which of the ``tokens`` holds each patch, −1 if none does.
 
     shares: (B, M, N) how much of each token comes from each patch, rows sum to 1
@@ -34,7 +34,7 @@ class Stage(NamedTuple):
         return torch.where(best > 0, label, DROPPED)
 
 
-def follow(model: nn.Module, images: Tensor) -> list[Stage]:
+def follow(model: nn.Module, images: Tensor) -> list[ReductionStage]:
     """A stage for each layer that reduces tokens; semantic tokens are assigned the patches they look at."""
     if not any(hasattr(module, "assignment") for module in model.modules()):
         raise ValueError(
@@ -48,7 +48,7 @@ def follow(model: nn.Module, images: Tensor) -> list[Stage]:
         raise ValueError(f"{type(model).__name__} reduces no tokens: nothing to follow")
     layers = sorted(found)
     grid = _grid(model, images, found[layers[0]].shape[2])
-    return [Stage(layer, grid, found[layer]) for layer in layers]
+    return [ReductionStage(layer, grid, found[layer]) for layer in layers]
 
 
 def looked_at(maps: dict[str, Tensor]) -> dict[int, Tensor]:

@@ -68,16 +68,16 @@ def broken(folder, what):
 
 @pytest.mark.parametrize("what", ["text", "empty", "cut", "folder", "missing"])
 def test_a_broken_file_gets_one_line(what, tmp_path):
-    with pytest.raises(images.ImageError) as error:
+    with pytest.raises(images.PictureError) as error:
         images.photo(broken(tmp_path, what), 48)
     text = str(error.value)
     assert what in text and "\n" not in text and "Traceback" not in text
 
 
 def test_names_that_are_none():
-    with pytest.raises(images.ImageError, match="neither a file nor one of china"):
+    with pytest.raises(images.PictureError, match="neither a file nor one of china"):
         images.photo("chinaa")
-    with pytest.raises(images.ImageError, match="scene:7"):
+    with pytest.raises(images.PictureError, match="scene:7"):
         images.photo("scene:x")
 
 

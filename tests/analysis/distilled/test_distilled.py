@@ -10,7 +10,7 @@ import torch
 
 from analysis.distilled import cells, claims, curve, report, tables
 from analysis.distilled.cells import Cell, World
-from analysis.distilled.claims import CLAIMS, UNASKED, Claim, above, decide
+from analysis.distilled.claims import CLAIMS, UNASKED, StudentClaim, above, decide
 from analysis.distilled.design import BASE, GRID, ROWS, SEEDS, TABLES, TIERS
 from analysis.results import RESULTS
 from analysis.shared import twins
@@ -62,14 +62,14 @@ FOUND = {
     "d": row(50.05, 0.0, -0.1, 0.1),
 }
 ASKED = (
-    Claim("t", "holds", above("a", "b")),
-    Claim("t", "fails", above("b", "a")),
-    Claim("t", "open", above("a", "d")),
-    Claim("t", "no better", (("d", "not above", "a"),)),
-    Claim("t", "better after all", (("a", "not above", "b"),)),
-    Claim("t", "one of two fails", above("a", "b") + above("c", "d")),
-    Claim("t", "not run", above("a", "e")),
-    Claim("t", "unasked", reason="why"),
+    StudentClaim("t", "holds", above("a", "b")),
+    StudentClaim("t", "fails", above("b", "a")),
+    StudentClaim("t", "open", above("a", "d")),
+    StudentClaim("t", "no better", (("d", "not above", "a"),)),
+    StudentClaim("t", "better after all", (("a", "not above", "b"),)),
+    StudentClaim("t", "one of two fails", above("a", "b") + above("c", "d")),
+    StudentClaim("t", "not run", above("a", "e")),
+    StudentClaim("t", "unasked", reason="why"),
 )
 
 
@@ -85,9 +85,9 @@ def test_more_comparisons_ask_for_more():
     """A difference that decides alone does not among forty others that say nothing (Holm)."""
     found = {"x": row(1.05, 0.3, -0.3, 0.0), "y": row(0, -0.3, 0.3, 0.0)}
     found |= {f"n{i}": row(0.0, *np.random.default_rng(i).normal(0, 0.3, 3)) for i in range(40)}
-    alone = decide(found, (Claim("t", "x", above("x", "y")),))
-    others = tuple(Claim("t", "n", above(f"n{i}", "n0")) for i in range(1, 40))
-    many = decide(found, (Claim("t", "x", above("x", "y")), *others))
+    alone = decide(found, (StudentClaim("t", "x", above("x", "y")),))
+    others = tuple(StudentClaim("t", "n", above(f"n{i}", "n0")) for i in range(1, 40))
+    many = decide(found, (StudentClaim("t", "x", above("x", "y")), *others))
     sigma, freedom = claims.pooled(found)
     assert alone[("x", "above", "y")] == HOLDS and freedom == 82 and 0.2 < sigma < 0.4
     strict = 2 * claims.chances("above", [1.65, 0.45, 1.05], sigma, freedom)[0] <= 0.05 / 40

@@ -31,7 +31,7 @@ def request_(tmp_path_factory):
     for number in range(7):
         rough = Image.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8))
         rough.resize((300, 280)).save(folder / "images" / f"{number}.jpg")
-    return sweep.Request(
+    return sweep.SweepRequest(
         model=str(folder / "model"), data=folder / "images", crops=14, rates=(0.5,), batch=3,
         methods=("topk", "random", "avit"), kept=folder / "kept",
     )  # fmt: skip

@@ -92,7 +92,9 @@ def test_a_pilot_looks_at_no_test_image(tmp_path, monkeypatch):
     images, labels = (content[f"train-{name}"] for name in ("images-idx3-ubyte", "labels-idx1-ubyte"))
     for (found, classes, _), part in ((learnt, slice(30)), (held_out, slice(30, 40))):
         assert (found[:, 0].numpy() == images[part]).all() and (classes.numpy() == labels[part]).all()
-    monkeypatch.setattr(pilot, "DENSE", Row("tiny", "micro_deit", dict(embed_dim=16, depth=1, num_heads=2)))
+    monkeypatch.setattr(
+        pilot, "DENSE_ROW", Row("tiny", "micro_deit", dict(embed_dim=16, depth=1, num_heads=2))
+    )
     scores = pilot.run(dict(epochs=1, batch_size=10, lr=0.02), scratch=tmp_path)
     assert scores["images"] == 10
     with pytest.raises(ValueError, match="unknown option 'learning_rate'"):
