@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.distilled.design import GALLERY, GRID, LAYERS, MODEL, SIZE, Scale, Student
+from analysis.distilled.design import GALLERY, GRID, LAYERS, MODEL, SIZE, Budget, Student
 from analysis.formats import dump
 from analysis.results import HOME, RESULTS, environment
 
@@ -38,7 +38,7 @@ class Cell:
     row: Student
     seed: int
     training: dict = field(default_factory=dict)
-    scale: Scale = GRID
+    scale: Budget = GRID
 
     @property
     def options(self) -> dict:
@@ -70,7 +70,7 @@ class World:
 
 
 def open_world(
-    cache: Path = CACHE, folder: str | Path = "", scale: Scale = GRID, device: str = "cpu"
+    cache: Path = CACHE, folder: str | Path = "", scale: Budget = GRID, device: str = "cpu"
 ) -> World:
     """Made once and kept in ``cache``: crops, and the teacher's tokens after the layers that students begin at."""
     import stvit

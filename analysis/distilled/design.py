@@ -26,7 +26,7 @@ TRAINING = dict(
 
 
 @dataclass(frozen=True)
-class Scale:
+class Budget:
     """How much is learned from and tested on.
 
     crops: that are cut; taught: of which the teacher is asked; test: held-out ones
@@ -39,11 +39,11 @@ class Scale:
 
 
 SCALES = {
-    "grid": Scale(5000, 2500, 2000, TRAINING),
-    "full": Scale(
+    "grid": Budget(5000, 2500, 2000, TRAINING),
+    "full": Budget(
         20000, 20000, 2000, dict(TRAINING, epochs=2, train_images=20000, batch_size=100)
     ),  # for a GPU
-    "toy": Scale(40, 40, 40, dict(TRAINING, train_images=40, batch_size=20)),  # a rehearsal
+    "toy": Budget(40, 40, 40, dict(TRAINING, train_images=40, batch_size=20)),  # a rehearsal
 }
 GRID = SCALES["grid"]
 

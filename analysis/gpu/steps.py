@@ -53,7 +53,7 @@ class Speed(Step):
         return ["analysis.throughput", "--models", SPEED_MODELS, "--device", device, *rounds, "--csv", table]
 
 
-class Distilled(Step):
+class DistilledStep(Step):
     def words(self, out: Path, seconds: float, device: str) -> list[str]:
         scale, minutes = ("toy" if device == "cpu" else "full"), f"{seconds / 60:.2f}"
         places = ["--cells", str(out / "distilled"), "--cache", str(out / "cache")]
@@ -66,6 +66,6 @@ STEPS = {
     step.name: step
     for step in (
         Speed("speed", "images a second, eager and compiled", 0.25),
-        Distilled("distill", "students of the real model at full budget", 0.75),
+        DistilledStep("distill", "students of the real model at full budget", 0.75),
     )
 }
