@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 from analysis import formats
@@ -23,10 +24,15 @@ from analysis.distilled.design import BASE, ROWS, SCALES, SEEDS, TIERS
 PILOT_SEED, PILOT_RATES = 90, (2.5e-5, 5e-5, 1e-4, 2e-4, 6e-4)  # one rate for all parameters
 
 
+EARLY = 4  # tiers before the learning curve
+
+
 def plan(scale: str) -> list[Cell]:
-    """All cells in the order of worth: of a tier all seeds, then the next tier; learning curves last."""
-    grid = [Cell(row, seed, scale=SCALES[scale]) for tier in TIERS for seed in SEEDS for row in tier]
-    return [*grid, *(curve.cells() if scale == "grid" else [])]
+    """All cells in the order of worth: of a tier all seeds, then the next tier; the learning curve in between."""
+    tiers = [[Cell(row, seed, scale=SCALES[scale]) for seed in SEEDS for row in tier] for tier in TIERS]
+    first, early, late = tiers[0], tiers[1:EARLY], tiers[EARLY:]
+    begin, rest = (curve.untrained(), curve.trained()) if scale == "grid" else ([], [])
+    return [*first, *begin, *chain(*early), *rest, *chain(*late)]
 
 
 def pilots() -> list[Cell]:

@@ -7,11 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.distilled.cells import CELLS, Cell, read
-from analysis.distilled.design import BASE, GRID, ROWS, SEEDS
+from analysis.distilled.design import BASE, GRID, ROWS, SEEDS, SHELF
 from analysis.shared.statistics import average, spread
 
 BUDGETS = ((0, 1), (500, 1), (1000, 1), (2500, 1), (2500, 2), (2500, 4))  # crops and passes
-SHELF = ("EViT", "BAT", "ToMe from layer 5")
 
 
 def budget(crops: int, passes: int) -> dict:
@@ -22,25 +21,28 @@ def budget(crops: int, passes: int) -> dict:
     return given if given.items() - GRID.training.items() else {}
 
 
-def cells() -> list[Cell]:
-    """What the curve needs, the cheapest first."""
-    shelf = [Cell(ROWS[name], 0, budget(0, 1)) for name in SHELF]
-    return [*shelf, *(Cell(ROWS[BASE], seed, budget(*one)) for one in BUDGETS for seed in SEEDS)]
+def untrained() -> list[Cell]:
+    """Where the curve begins, and what needs no training."""
+    return [*(Cell(row, 0, budget(0, 1)) for row in SHELF), *trained(BUDGETS[:1])]
+
+
+def trained(budgets: tuple[tuple[int, int], ...] = BUDGETS[1:]) -> list[Cell]:
+    return [Cell(ROWS[BASE], seed, budget(*one)) for seed in SEEDS for one in budgets]
 
 
 def table(folder: Path = CELLS) -> pd.DataFrame:
     """A line a budget, means over the seeds at hand; off the shelf there is one."""
     lines = []
-    for name, budgets in ((BASE, BUDGETS), *((name, ((0, 1),)) for name in SHELF)):
+    for row, budgets in ((ROWS[BASE], BUDGETS), *((row, BUDGETS[:1]) for row in SHELF)):
         for crops, passes in budgets:
-            found = [read(Cell(ROWS[name], seed, budget(crops, passes)), folder) for seed in SEEDS]
+            found = [read(Cell(row, seed, budget(crops, passes)), folder) for seed in SEEDS]
             records = [record for record in found if record]
             if records:
                 mean, sd, _ = spread([100 * record["cosine"] for record in records])
                 seconds = average([record["seconds"]["training_cpu"] for record in records])
                 lines.append(
                     {
-                        "row": name, "crops": crops, "passes": passes if crops else 0, "seeds": len(records),
+                        "row": row.name, "crops": crops, "passes": passes if crops else 0, "seeds": len(records),
                         "cosine": mean, "sd": sd, "retrieved": 100 * average([r["retrieved"] for r in records]),
                         "mflops": records[0]["multiply_adds"] / 1e6, "cpu_seconds": seconds if crops else 0,
                     }
@@ -59,7 +61,12 @@ def figure(frame: pd.DataFrame):
         ax.errorbar(
             seen, own.cosine, yerr=own.sd.fillna(0), fmt="o-", capsize=3, color=style.BLUE, label=BASE
         )
-        colors = {"EViT": style.ORANGE, "BAT": style.VERMILION, "ToMe from layer 5": style.GREEN}
+        colors = {
+            "EViT": style.ORANGE,
+            "BAT": style.VERMILION,
+            "ToMe": style.GREEN,
+            "ToMe from layer 5": style.GREY,
+        }
         for one in frame[frame.row != BASE].itertuples():
             ax.axhline(one.cosine, ls="--", color=colors[one.row], label=f"{one.row}, off the shelf")
         ax.set_xscale("symlog", linthresh=500)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 MODEL, SIZE = "dinov2_small", 126
 SEEDS = (0, 1, 2)
 GALLERY = 400  # crops among which the teacher's nearest feature is looked for
-LAYERS = (3, 4, 5, 7, 8, 10)  # after which students read the teacher's tokens
+LAYERS = (0, 3, 4, 5, 7, 8, 10)  # after which students read the teacher's tokens; 0: images
 MARGIN = 0.5  # hundredths of centred cosine that "no better" allows; named before any cell ran
 TRAINING = dict(
     epochs=1, train_images=1000, batch_size=25, lr=2.5e-4, backbone_rate=0.1, warmup_epochs=0.1, weight_decay=0.05,
@@ -132,6 +132,12 @@ TIERS: tuple[tuple[Student, ...], ...] = (
     ),
 )
 ROWS = {row.name: row for tier in TIERS for row in tier}
+SHELF = (
+    ROWS["EViT"],
+    ROWS["BAT"],
+    ROWS["ToMe from layer 5"],
+    Row("ToMe", "tome", dict(r=7)),
+)  # without training
 
 
 def steps_of(rate: float, printed: tuple[float, ...]) -> dict[str, float]:
