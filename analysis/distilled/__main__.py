@@ -31,8 +31,16 @@ def plan(scale: str) -> list[Cell]:
     """All cells in the order of worth: of a tier all seeds, then the next tier; the learning curve in between."""
     tiers = [[Cell(row, seed, scale=SCALES[scale]) for seed in SEEDS for row in tier] for tier in TIERS]
     first, early, late = tiers[0], tiers[1:EARLY], tiers[EARLY:]
-    begin, rest = (curve.untrained(), curve.trained()) if scale == "grid" else ([], [])
-    return [*first, *begin, *chain(*early), *rest, *chain(*late)]
+    if scale != "grid":
+        return list(chain(*tiers))
+    return [
+        *first,
+        *curve.untrained(),
+        *chain(*early),
+        *curve.trained(SEEDS[:1]),
+        *chain(*late),
+        *curve.trained(),
+    ]
 
 
 def pilots() -> list[Cell]:

@@ -10,7 +10,7 @@ from analysis.distilled.cells import CELLS, Cell, read
 from analysis.distilled.design import BASE, GRID, ROWS, SEEDS, SHELF
 from analysis.shared.statistics import average, spread
 
-BUDGETS = ((0, 1), (500, 1), (1000, 1), (2500, 1), (2500, 2), (2500, 4))  # crops and passes
+BUDGETS = ((0, 1), (500, 1), (1000, 1), (2500, 1), (2500, 2))  # crops and passes
 
 
 def budget(crops: int, passes: int) -> dict:
@@ -23,11 +23,11 @@ def budget(crops: int, passes: int) -> dict:
 
 def untrained() -> list[Cell]:
     """Where the curve begins, and what needs no training."""
-    return [*(Cell(row, 0, budget(0, 1)) for row in SHELF), *trained(BUDGETS[:1])]
+    return [Cell(row, 0, budget(0, 1)) for row in (*SHELF, ROWS[BASE])]
 
 
-def trained(budgets: tuple[tuple[int, int], ...] = BUDGETS[1:]) -> list[Cell]:
-    return [Cell(ROWS[BASE], seed, budget(*one)) for seed in SEEDS for one in budgets]
+def trained(seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
+    return [Cell(ROWS[BASE], seed, budget(*one)) for seed in seeds for one in BUDGETS[1:]]
 
 
 def table(folder: Path = CELLS) -> pd.DataFrame:
