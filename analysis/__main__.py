@@ -53,6 +53,11 @@ JOBS = [
         "every reduction in a trained model, without training, on photographs",
         (OFF_THE_SHELF, PROBES),
     ),
+    Job(
+        "distilled",
+        "students of a real model, trained without labels: the ablations' conclusions again",
+        ("results/distilled/cells", "results/distilled/pilot", "results/ablations/conclusions.csv"),
+    ),
     Job("attention_maps", "who looks at whom, and the captions in numbers", (CHECKPOINTS,)),
     Job("token_maps", "what becomes of each patch, by every method", (CHECKPOINTS, OFF_THE_SHELF)),
     Job(
