@@ -2,7 +2,7 @@
 
     teacher = stvit.pretrained("dinov2_small", img_size=126)
     student = stvit.sparsify(teacher, tokens=16, at=5)
-    student, scores = stvit.distill(student, teacher, images)      # images (N, 3, 126, 126) uint8
+    student, scores = stvit.distill(student, teacher, images)      # (N, 3, 126, 126) uint8, or a folder of images
     scores["cosine"]                                              # of held-out images, in per cent
 
 The student's first layers are its teacher's and stay frozen, so that the teacher's tokens behind them and its class
@@ -21,6 +21,7 @@ from typing import NamedTuple
 from timm.models import is_model
 from torch import Tensor, nn
 
+from stvit.data.unlabelled import unlabelled
 from stvit.training.adapters import merged
 from stvit.training.config import TrainConfig
 from stvit.training.distill import Distill
@@ -38,7 +39,7 @@ class Distilled(NamedTuple):
 def distill(
     student: nn.Module,
     teacher: nn.Module,
-    images: Tensor | Taught,
+    images: Tensor | Taught | str | Path,
     held_out: Tensor | Taught | None = None,
     full: bool = False,
     out: str | Path | None = None,
@@ -47,8 +48,9 @@ def distill(
 ) -> Distilled:
     """A trained copy of ``student``; a run that is in ``out`` and was stopped goes on.
 
-    images: (N, 3, H, W) uint8, or what the teacher said of them before (``stvit.training.taught.ask``)
-    held_out: images that are not learned from (default: the last tenth of ``images``)
+    images: (N, 3, H, W) uint8; or what the teacher said of them before (``stvit.training.taught.ask``); or a folder,
+        "photographs" (of installed packages), "scenes" or the name of a small set, as ``--data`` takes them
+    held_out: images that are not learned from (default: the last tenth of ``images``; of a folder one in five)
     full: all layers learn, not only those after the base
     out: folder of checkpoint and journal (default: none is kept)
     cache: folder for the teacher's tokens, where they are too many for the memory
@@ -60,6 +62,8 @@ def distill(
 
     done = layers_kept(student, full)
     check_fit(student, teacher, done)
+    if isinstance(images, (str, Path)):
+        images, held_out = named_images(str(images), teacher, options)
     taught, test = asked(teacher, images, held_out, done, cache)
     student = copy.deepcopy(student)
     architecture = getattr(student, "pretrained_cfg", {}).get("architecture", "")
@@ -70,6 +74,13 @@ def distill(
         scores = train(config, Distill(student, teacher, taught, test, full))
     trained = merged(student) if config.adapters else student
     return Distilled(trained.requires_grad_(True).eval(), scores)
+
+
+def named_images(data: str, teacher: nn.Module, options: dict) -> tuple[Tensor, Tensor]:
+    """Images to learn from and to test on, at the teacher's size."""
+    size = teacher.patch_embed.img_size[0]
+    counts = {"train_images": 10000, "eval_images": 2000, "data_seed": 0, **options}
+    return unlabelled(data, size, counts["train_images"], counts["eval_images"], counts["data_seed"])
 
 
 def asked(teacher, images, held_out, done: int, cache) -> tuple[Taught, Taught]:

@@ -181,6 +181,12 @@ def test_folders_that_cannot_be_used(folder, tmp_path):
         unlabelled(str(tmp_path / "one"), 48, 10, 2)
 
 
+def test_a_folder_in_place_of_images(teacher, folder):
+    student = stvit.sparsify(teacher, tokens=4, at=3)
+    _, scores = distill(student, teacher, folder, **{**FAST, "epochs": 1}, train_images=40, eval_images=10)
+    assert scores["images"] == 10
+
+
 def test_held_out_photographs_are_not_learned_from(folder):
     train, test = unlabelled(str(folder), 48, 30, 10)
     again, _ = unlabelled(str(folder), 48, 40, 10)
