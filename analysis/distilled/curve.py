@@ -10,6 +10,7 @@ from analysis.distilled.cells import CELLS, Cell, read
 from analysis.distilled.design import BASE, GRID, ROWS, SEEDS, SHELF
 from analysis.shared.statistics import average, spread
 
+COLUMNS = ("row", "crops", "passes", "seeds", "cosine", "sd", "retrieved", "mflops", "cpu_seconds")
 BUDGETS = ((0, 1), (500, 1), (1000, 1), (2500, 1), (2500, 2))  # crops and passes
 
 
@@ -47,7 +48,7 @@ def table(folder: Path = CELLS) -> pd.DataFrame:
                         "mflops": records[0]["multiply_adds"] / 1e6, "cpu_seconds": seconds if crops else 0,
                     }
                 )  # fmt: skip
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def figure(frame: pd.DataFrame):
