@@ -136,8 +136,8 @@ SHELF = (
     ROWS["EViT"],
     ROWS["BAT"],
     ROWS["ToMe from layer 5"],
-    Row("ToMe", "tome", dict(r=7)),
-)  # without training
+    Student("ToMe", "tome", dict(r=7)),
+)  # untrained
 
 
 def steps_of(rate: float, printed: tuple[float, ...]) -> dict[str, float]:
