@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 COLOURS = {**style.METHOD, "random": style.SKY, "meanpool": style.YELLOW, "kmeans": "#8c564b",
            "diversity alone": style.PURPLE}  # fmt: skip
-MORE = (style.BLUE, "#17becf", "#8c9d2a", "#3f3f8f", "#e377c2", "#5f3c1e")  # for others on a front
+MORE = ("#17becf", "#8c9d2a", "#3f3f8f", "#e377c2", "#5f3c1e", "#66a61e", "#d62728")  # for others on a front
+BASE = "topk"  # what methods are ranked against, at equal cost
 SHADES = ("#c6dbef", "#9ecae1", "#4a98c9", "#1764ab", "#08306b")  # keep rates, the lowest first
 FIGURE_1 = {
     "topk": "importance alone (top-k)",
@@ -49,9 +50,11 @@ def pareto(frame: pd.DataFrame, dense: bool) -> Figure:
 
 
 def colours_of(frame: pd.DataFrame) -> dict[str, str]:
-    """A colour for each method that the papers speak of or that is on a front; the others share one."""
+    """A colour for each method that the papers speak of, and for those on a front and above top-k; others share one."""
     best = frame[frame.front | frame.front_by_time]
-    others = [row for row in best.row.unique() if row not in COLOURS]
+    good = ranking(frame[~(frame.keep_rate >= 1)])
+    good = good[: good.index(BASE)] if BASE in good else good
+    others = [row for row in best.row.unique() if row not in COLOURS and row in good]
     return {**COLOURS, **dict(zip(others, itertools.cycle(MORE)))}
 
 
@@ -106,9 +109,9 @@ def draw_dots(ax, part: pd.DataFrame, measure: str, places: dict[str, int], colo
     ax.plot(part[measure], at, "o", color=colour, ms=4, mec="white", mew=0.4, label=name)
 
 
-def ranking(frame: pd.DataFrame, base: str = "topk") -> list[str]:
-    """Rows by their cosine above what ``base`` has at the same multiply-adds, the mean over keep rates."""
-    known = frame[frame.row == base].sort_values("share")
+def ranking(frame: pd.DataFrame) -> list[str]:
+    """Rows by their cosine above what top-k has at the same multiply-adds, the mean over keep rates."""
+    known = frame[frame.row == BASE].sort_values("share")
     usual = np.interp(frame.share, [*known.share, 1], [*known.cosine, 1])
     return list((frame.cosine - usual).groupby(frame.row).mean().sort_values(ascending=False).index)
 

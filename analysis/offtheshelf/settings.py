@@ -27,7 +27,6 @@ VARIANTS = {  # rows besides stvit.reduce.METHODS: the same method with other ch
         "bat",
         dict(clusters=10_000, pairs=0),
     ),  # all but one token are clusters: BAT, Figure 1 (b)
-    "evit without fused token": ("evit", dict(fuse_token=False)),
 }
 
 
@@ -135,7 +134,7 @@ def candidates_for(name: str, dense: nn.Module) -> list:
     if name == "r":
         return list(range(tokens // 2, -1, -1))
     if name == "keep_rate":
-        return [round(0.5 + 0.005 * i, 3) for i in range(101)]
+        return [round(0.1 + 0.005 * i, 3) for i in range(181)]
     return [side * side for side in range(1, min(grid) + 1)]
 
 

@@ -169,6 +169,14 @@ def test_multiply_adds_are_remembered(study, monkeypatch):
     assert other(model) == first
 
 
+def test_the_cost_of_a_method_whose_tokens_depend_on_the_image_is_that_of_the_crops(study):
+    fixed = settings.build(dense(), settings.Setting("topk", "topk", 0.5, {"keep_rate": 0.5}))
+    assert cells.own_cost(study, fixed) == study.cost(fixed)
+    sampled = settings.build(dense(), settings.Setting("ats_sorted", "ats_sorted", None, {}))
+    left = {measure.tokens_left(sampled, image) for image in study.images.split(1)}
+    assert len(left) > 1 and 0.5 < cells.own_cost(study, sampled) / study.cost(dense()) < 1
+
+
 def test_time_is_measured_in_turns(study):
     found = measure.times(dense(), dense(), study.images, batch=4, turns=2)
     assert found["range"][0] <= found["times_as_fast"] <= found["range"][1]
