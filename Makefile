@@ -39,8 +39,9 @@ STEPS  ?= speed,distill
 BUDGET ?= 300
 DEVICE ?= cuda
 OUT    ?= gpu-results
+FOLDER ?=
 gpu:
-	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) -m analysis.gpu --steps $(STEPS) --budget $(BUDGET) --device $(DEVICE) --out $(OUT)
+	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) -m analysis.gpu --steps $(STEPS) --budget $(BUDGET) --device $(DEVICE) --out $(OUT) --folder "$(FOLDER)"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

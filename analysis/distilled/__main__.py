@@ -3,6 +3,7 @@
 python -m analysis.distilled pilot            the learning rate, on STViT alone and a seed of its own
 python -m analysis.distilled run              train what has no record yet; stop and repeat as you like
 python -m analysis.distilled ship             train the student that the package ships, with adapters
+python -m analysis.distilled pack --folder OUT   write the photographs to a folder, for a machine without them
 python -m analysis.distilled list             what the grid holds and how much of it is finished
 python -m analysis.distilled --report         tables and verdicts: results/distilled
 """
@@ -53,7 +54,7 @@ def run(wanted: list[Cell], args: argparse.Namespace) -> int:
     if missing:
         world = cells.open_world(args.cache, args.folder, SCALES[args.scale], args.device)
     for number, cell in enumerate(missing, 1):
-        if args.minutes and time.monotonic() - begun > 60 * args.minutes:
+        if args.minutes and number > 1 and time.monotonic() - begun > 60 * args.minutes:
             break
         record = cells.run(cell, world, args.cells)
         said = f"cosine {record['cosine']:.4f}, {record['seconds']['all_cpu']:.0f} CPU seconds"
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", nargs="?", choices=("pilot", "run", "ship", "list"), default="list")
+    parser.add_argument("action", nargs="?", choices=("pilot", "run", "ship", "pack", "list"), default="list")
     parser.add_argument("--report", action="store_true", help="write results/distilled from the cells")
     parser.add_argument("--cells", type=Path, default=cells.CELLS, help="folder of the records")
     parser.add_argument(
@@ -92,8 +93,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--scale", choices=SCALES, default="grid", help="how much is learned from (grid)")
     parser.add_argument("--device", choices=cells.DEVICES, default="cpu", help="that trains (cpu)")
-    parser.add_argument("--folder", default="", help="photographs of your own to learn from too")
-    parser.add_argument("--minutes", type=float, default=0, help="begin no cell after so many (0: all)")
+    parser.add_argument("--folder", default="", help="what pack wrote, or photographs of your own")
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="begin no second cell after so many (0: all)"
+    )
     parser.add_argument("--out", type=Path, help="folder for the report")
     args = parser.parse_args(argv)
     if args.report:
@@ -102,6 +105,11 @@ def main(argv: list[str] | None = None) -> int:
         return report.write(args.out, args.cells)
     if args.action == "list":
         return listed(args)
+    if args.action == "pack":
+        from analysis.distilled.images import pack
+
+        print(pack(Path(args.folder or "photographs")))
+        return 0
     if args.action == "ship":
         from analysis.distilled.ship import ship
 

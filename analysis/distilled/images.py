@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stvit.data.crops import SIDE, image_files, scaled
+from stvit.data.images import read_rgb
 from stvit.data.photographs import debian, fingerprint, is_held_out, photographs_below, shipped
 
 MORE = (
@@ -21,11 +23,15 @@ MORE = (
 )
 STREETS = Path("/usr/share/doc/opencv-doc/examples/text")
 KINDS = ("scene", "texture", "science")
+PACKED = ("learn", "test")
 FLAT = 0.15  # share of the pixels that may have one colour; in diagrams and screenshots more have
 
 
 def split(folder: str | Path = "") -> tuple[list[Path], list[Path]]:
-    """Files to learn from and files to test on; ``folder``: photographs of your own, all to learn from."""
+    """Files to learn from and to test on; ``folder``: what ``pack`` wrote, or photographs of your own to learn from."""
+    packed = [Path(folder) / name for name in PACKED] if folder else []
+    if packed and all(place.is_dir() for place in packed):
+        return image_files(packed[0]), image_files(packed[1])
     known = [*shipped(KINDS), *debian()]
     test = [one.path for one in known if is_held_out(one)] + list(photographs_below(STREETS))
     marks = {fingerprint(path) for path in test}
@@ -33,6 +39,15 @@ def split(folder: str | Path = "") -> tuple[list[Path], list[Path]]:
     found = [path for place in places for path in photographs_below(place) if STREETS not in path.parents]
     train = [path for path in unlike(found, marks) if not is_diagram(path)]
     return train, test
+
+
+def pack(out: Path) -> Path:
+    """Write all photographs, scaled down, to a folder for a machine that has no such packages; 15 MB."""
+    for name, files in zip(PACKED, split(), strict=True):
+        (out / name).mkdir(parents=True, exist_ok=True)
+        for number, file in enumerate(files):
+            scaled(read_rgb(file), SIDE).save(out / name / f"{number:04d}.jpg", quality=92)
+    return out
 
 
 def unlike(paths: list[Path], marks: set) -> list[Path]:

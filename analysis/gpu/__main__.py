@@ -2,6 +2,7 @@
 
 make gpu BUDGET=300 OUT=gpu-results                 speed, then students of the real model at full budget
 make gpu STEPS=distill BUDGET=300 OUT=gpu-results   one step alone
+make gpu FOLDER=photographs                          with what analysis.distilled pack wrote
 make gpu BUDGET=60 DEVICE=cpu                       a rehearsal: every step at toy size
 
 Each step ends when its share of the budget does, and what it has written by then is packed: OUT/records.tar.gz.
@@ -24,7 +25,7 @@ from analysis.results import environment
 PACKED = ".json", ".csv", ".log"
 
 
-def run(steps: list[Step], out: Path, budget: float, device: str) -> list[dict]:
+def run(steps: list[Step], out: Path, budget: float, device: str, folder: str = "") -> list[dict]:
     """Run the steps in order; seconds that one leaves over go to those that follow."""
     end, shares, told = time.monotonic() + budget, sum(step.share for step in steps), []
     for step in steps:
@@ -32,7 +33,7 @@ def run(steps: list[Step], out: Path, budget: float, device: str) -> list[dict]:
         shares -= step.share
         begun = time.monotonic()
         print(f"{step.name}: {step.about}, {seconds:.0f} s", flush=True)
-        status = start(step.command(out, seconds, device), out / f"{step.name}.log", seconds)
+        status = start(step.command(out, seconds, device, folder), out / f"{step.name}.log", seconds)
         told.append({"step": step.name, "status": status, "seconds": round(time.monotonic() - begun, 1)})
         print(f"{step.name}: {status} after {told[-1]['seconds']:.0f} s", flush=True)
     return told
@@ -83,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--budget", type=at_least(1), default=300, help="seconds in all (300)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is a rehearsal (cuda)")
     parser.add_argument("--out", type=new_folder, default=Path("gpu-results"), help="folder (gpu-results)")
+    parser.add_argument("--folder", default="", help="photographs (python -m analysis.distilled pack)")
     args = parser.parse_args(argv)
     unknown = [name for name in args.steps.split(",") if name not in STEPS]
     if unknown:
@@ -90,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     device = find_device(args.device)
     args.out.mkdir(parents=True, exist_ok=True)
     steps = [STEPS[name] for name in dict.fromkeys(args.steps.split(","))]
-    told = run(steps, args.out, args.budget, device)
+    told = run(steps, args.out, args.budget, device, args.folder)
     dump({"steps": told, "budget": args.budget, **environment(device)}, args.out / "gpu.json")
     print(pack(args.out))
     return 1 if any(one["status"].startswith("failed") for one in told) else 0

@@ -19,47 +19,39 @@ class Step:
     about: str
     share: float
 
-    def words(self, out: Path, seconds: float, device: str) -> list[str]:
+    def words(self, out: Path, seconds: float, device: str, folder: str = "") -> list[str]:
         raise NotImplementedError
 
-    def command(self, out: Path, seconds: float, device: str) -> list[str]:
-        return [sys.executable, "-m", *self.words(out, seconds, device)]
+    def command(self, out: Path, seconds: float, device: str, folder: str = "") -> list[str]:
+        return [sys.executable, "-m", *self.words(out, seconds, device, folder)]
 
 
 class Speed(Step):
-    def words(self, out: Path, seconds: float, device: str) -> list[str]:
-        table = str(out / "speed.csv")
+    def words(self, out: Path, seconds: float, device: str, folder: str = "") -> list[str]:
         if device == "cpu":
-            rounds = ["--batch-size", "1", "--rounds", "2", "--warmup", "1", "--threads", "1", "--no-memory"]
-            return [
-                "analysis.throughput",
-                "--models",
-                TOY_MODELS,
-                "--device",
-                device,
-                *rounds,
-                "--csv",
-                table,
-            ]
-        rounds = [
-            "--batch-size",
-            "1,32,128,1024",
-            "--precision",
-            "bf16",
-            "--compile",
-            "--seconds",
-            str(seconds / 12),
-        ]
-        return ["analysis.throughput", "--models", SPEED_MODELS, "--device", device, *rounds, "--csv", table]
+            models, how = TOY_MODELS, "--batch-size 1 --rounds 2 --warmup 1 --threads 1 --no-memory"
+        else:
+            models = SPEED_MODELS
+            how = f"--batch-size 1,32,128,1024 --precision bf16 --compile --seconds {seconds / 12:.1f}"
+        where = ["--device", device, "--csv", str(out / "speed.csv")]
+        return ["analysis.throughput", "--models", models, *how.split(), *where]
 
 
 class DistilledStep(Step):
-    def words(self, out: Path, seconds: float, device: str) -> list[str]:
-        scale, minutes = ("toy" if device == "cpu" else "full"), f"{seconds / 60:.2f}"
-        places = ["--cells", str(out / "distilled"), "--cache", str(out / "cache")]
+    def words(self, out: Path, seconds: float, device: str, folder: str = "") -> list[str]:
+        scale, minutes = ("toy", "0.1") if device == "cpu" else ("full", f"{seconds / 60:.2f}")
+        places = ["--cells", str(out / "distilled"), "--cache", str(out / "cache"), "--folder", folder]
         return [
-            "analysis.distilled", "run", "--scale", scale, "--device", device, "--minutes", minutes, *places,
-        ]  # fmt: skip
+            "analysis.distilled",
+            "run",
+            "--scale",
+            scale,
+            "--device",
+            device,
+            "--minutes",
+            minutes,
+            *places,
+        ]
 
 
 STEPS = {

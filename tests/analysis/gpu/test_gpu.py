@@ -5,10 +5,13 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from analysis.gpu import __main__ as gpu
 from analysis.gpu.steps import STEPS, Step
+from stvit.pretrained import is_available
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -16,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 class Scripted(Step):
     """A step that writes a file and does what its name says."""
 
-    def command(self, out, seconds, device):
+    def command(self, out, seconds, device, folder=""):
         doing = {
             "quick": "pass",
             "endless": "import time; time.sleep(60)",
@@ -77,3 +80,18 @@ def test_the_commands_of_the_steps_are_read_by_their_parsers(name, device, tmp_p
 def test_the_makefile_hands_its_variables_on():
     text = (ROOT / "Makefile").read_text()
     assert "analysis.gpu --steps $(STEPS) --budget $(BUDGET) --device $(DEVICE) --out $(OUT)" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_available(), reason="the package that ships the weights is not installed")
+def test_a_rehearsal_trains_a_student(tmp_path):
+    """The distillation step on the CPU at toy size, from six photographs."""
+    for name, count in (("learn", 4), ("test", 2)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            coarse = np.random.default_rng(number).integers(0, 255, (9, 9, 3), np.uint8)
+            Image.fromarray(coarse).resize((150, 150), 0).save(tmp_path / name / f"{number}.png")
+    words = ["--steps", "distill", "--budget", "300", "--device", "cpu", "--folder", str(tmp_path)]
+    assert gpu.main([*words, "--out", str(tmp_path / "out")]) == 0
+    records = [json.loads(path.read_text()) for path in (tmp_path / "out" / "distilled").glob("*.json")]
+    assert records and all(-1 <= record["cosine"] <= 1 and record["device"] == "cpu" for record in records)
