@@ -19,7 +19,7 @@ from analysis.ablations.cells import CELLS
 from analysis.ablations.claims import verdicts
 from analysis.ablations.design import NOT_IN_GRID, SEEDS, TABLES, TEST_IMAGES, TRAINING
 from analysis.results import RESULTS, Report, digest
-from analysis.shared import twins
+from analysis.shared import strips, twins
 from analysis.shared.tables import PROGRESS, captioned
 
 COLUMNS_EXPLAINED = (
@@ -108,6 +108,10 @@ def write(out: Path | None = None) -> int:
         alt = "Top-1 against multiply-adds of the dense model and STViT with 4, 9, 16 and 36 tokens"
         report.figure("tokens", plot_tokens(), caption, alt)
         report.heading("Tables")
+        panels = {table.title: tables.accuracies_of(table) for table in TABLES}
+        if figure := strips.plot_seeds(panels, "top-1 (%)"):
+            alt = "For each table, dots for the seeds of each row, with the mean and its interval"
+            report.figure("seeds", figure, strips.CAPTION, alt)
         for name, (frame, caption) in found.items():
             report.table(name, frame, caption)
         report.heading("Shipped checkpoints, counted again")

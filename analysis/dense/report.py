@@ -11,7 +11,7 @@ from analysis.dense import claims, cost, detection, segmentation, shipped, table
 from analysis.dense.cells import CELLS, SEEDS
 from analysis.dense.step import STEP_RECORDS
 from analysis.results import Report
-from analysis.shared import twins
+from analysis.shared import strips, twins
 
 EXPLAINED = (
     "Mean and spread (sd) over seeds in per cent; difference: paired by seed to the first row, with half the width of "
@@ -99,6 +99,9 @@ def write(out: Path | None = None) -> int:
         config=config, inputs=[*records, cost.FLOPS_CELLS], out=out,
     ) as report:  # fmt: skip
         report.prose(introduction())
+        if figure := seeds():
+            alt = "Dots for the seeds of each row of both tasks, with the mean and its interval"
+            report.figure("seeds", figure, f"AP of boxes and mIoU. {strips.CAPTION}", alt)
         for name, (frame, caption) in derived().items():
             report.table(name, frame, caption)
         report.heading("What the heads cost")
@@ -110,6 +113,16 @@ def write(out: Path | None = None) -> int:
         steps_table(report)
         pictures(report)
     return 0
+
+
+def seeds(folder: Path = CELLS):
+    """Both headline scores of every row, seed by seed; None while there are none."""
+    panels = {}
+    for section in tables.SECTIONS:
+        score = tables.scored(section.headline)
+        found = tables.results_of(section, folder=folder)
+        panels[section.title] = {row: tables.values(records, score) for row, records in found.items()}
+    return strips.plot_seeds(panels, "AP or mIoU (%)")
 
 
 def steps_table(report: Report) -> None:

@@ -1,7 +1,8 @@
 """Counts of models that have not changed since they were counted last.
 
-A count takes about a second and depends on nothing but the sources of the models and of the counter,
-the versions of the packages, and what was asked for. These make its key in ``.cache/counts``.
+A count takes about a second and depends on nothing but the counter and the modules that it imports, which
+``analysis.dependencies`` finds, the versions of the packages, and what was asked for. These make its key in
+``.cache/counts``.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from analysis.dependencies import needed
 from analysis.results import HOME, ROOT, versions
 
 FOLDER = HOME / ".cache" / "counts"
-SOURCES = ("stvit", "analysis/shared/counting.py")
-NO_MODELS = {"data", "training", "train.py", "evaluate.py"}  # parts of stvit that no count depends on
+COUNTER = "analysis.shared.counting"  # with all that it imports, the models among them
 
 
 def remembered(count: Callable, folder: Path = FOLDER) -> Callable:
@@ -44,11 +45,8 @@ def _key(asked: str) -> str:
 
 @functools.cache
 def _stamp() -> str:
-    """A hash of everything else that a count depends on."""
+    """A hash of everything else that a count depends on: the packages' versions and the sources of the counter."""
     state = hashlib.sha256(json.dumps(versions(), sort_keys=True).encode())
-    for source in SOURCES:
-        path = ROOT / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            if not NO_MODELS & set(file.relative_to(ROOT).parts):
-                state.update(file.read_bytes())
+    for file in needed(COUNTER, ROOT):
+        state.update(file.read_bytes())
     return state.hexdigest()

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stvit.checkpoints import fill
 from stvit.convert.released import convert, describe, read_tensors, strip
 from stvit.dense.detection import CascadeMaskRCNN, create_detector
 from stvit.dense.detection.config import CASCADE
@@ -50,7 +51,7 @@ AGREES = (
     ("box coordinates", "corners in pixels, no +1; RoIAlign without half-pixel shift", "the same"),
     ("pyramid", "nearest upsampling, a fifth map by subsampling", "the same"),
     ("scores", "logits averaged over stages, threshold 0.05, suppression at 0.5, 100 an image", "the same"),
-    ("masks", "probabilities averaged over stages, 0.5", "the same; told as probabilities"),
+    ("masks", "probabilities averaged over stages, 0.5", "the same; returned as probabilities"),
 )  # fmt: skip
 DIFFERENCES = (
     ("resizing", "8-bit image by OpenCV, rounded", "normalised image by torch, not rounded"),
@@ -67,21 +68,7 @@ def load_released_detector(path: str | Path, **options: object) -> CascadeMaskRC
     """
     state_dict = {key.removeprefix("module."): value for key, value in read_tensors(path).items()}
     model = build(state_dict, path, **options)
-    own = model.state_dict()
-    converted = convert_detector(state_dict)
-    missing = sorted(own.keys() - converted.keys())
-    missing = [key for key in missing if not key.endswith(".num_batches_tracked")]
-    unexpected = sorted(converted.keys() - own.keys())
-    if missing or unexpected:
-        raise ValueError(f"{path} does not fit: missing {missing[:4]}, unexpected {unexpected[:4]}")
-    misfits = [
-        f"{key} is {tuple(value.shape)}, the model's {tuple(own[key].shape)}"
-        for key, value in converted.items()
-        if own[key].shape != value.shape
-    ]
-    if misfits:
-        raise ValueError(f"{path}: shapes differ: {'; '.join(misfits[:3])}")
-    model.load_state_dict(converted, strict=False)
+    fill(model, convert_detector(state_dict), source=str(path), fresh=("*.num_batches_tracked",))
     return model.eval()
 
 

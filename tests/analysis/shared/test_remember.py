@@ -19,3 +19,12 @@ def test_a_count_comes_back_as_it_was(tmp_path, monkeypatch):
     build = Build("stvit_deit_tiny_patch16_224", {"num_semantic_tokens": 4})
     first, again = count_once(build), count_once(build)
     assert isinstance(again, Count) and first == again == count_build(build)
+
+
+def test_a_count_depends_on_the_models_and_the_counter():
+    from analysis.dependencies import needed
+    from analysis.results import ROOT
+
+    files = {str(path.relative_to(ROOT)) for path in needed(remember.COUNTER, ROOT)}
+    assert {"stvit/models/vit.py", "stvit/reduce/bat.py", "analysis/shared/counting.py"} <= files
+    assert "analysis/ablations/design.py" not in files

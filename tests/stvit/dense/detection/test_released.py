@@ -189,10 +189,10 @@ def test_other_files_are_refused_with_the_reason(tmp_path):
     with pytest.raises(ValueError, match="not weights of a detector: no roi_head"):
         load_released_detector(saved(tmp_path / "backbone.pth", alone))
     extra = {**tensors, "roi_head.semantic_head.weight": torch.zeros(1)}
-    with pytest.raises(ValueError, match=r"unexpected \['roi_head.semantic_head.weight'\]"):
+    with pytest.raises(ValueError, match=r"unexpected roi_head.semantic_head.weight"):
         load_released_detector(saved(tmp_path / "extra.pth", extra))
     short = {k: v for k, v in tensors.items() if "mask_head.1.convs.2" not in k}
-    with pytest.raises(ValueError, match=r"missing \['roi_heads.stages.1.masks.convs.2.0.bias'"):
+    with pytest.raises(ValueError, match=r"missing roi_heads.stages.1.masks.convs.2.0.bias"):
         load_released_detector(saved(tmp_path / "short.pth", short))
     two_stages = {k: v for k, v in tensors.items() if not k.startswith("roi_head.bbox_head.2")}
     with pytest.raises(ValueError, match="box heads for 2 stages"):
