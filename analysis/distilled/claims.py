@@ -148,11 +148,20 @@ def verdicts(found: Found, claims: tuple[StudentClaim, ...] = CLAIMS) -> pd.Data
                 "conclusion": claim.words,
                 "verdict": combine([decided[c] for c, _ in rows]) if known else UNASKED,
                 "alone": alone,
+                "equal": ", ".join(f"{c[0]} and {c[2]}" for c, d in rows if is_equal(d)),
                 "ablations": before.get((claim.table, claim.words), ""),
                 "evidence": "; ".join(f"{c[0]} − {c[2]}: {described(d)}" for c, d in rows) or claim.reason,
             }
         )
     return pd.DataFrame(lines)
+
+
+def is_equal(differences: list[float]) -> bool:
+    """Does the pair's own 95 % interval lie within the margin on both sides?"""
+    if len(differences) < FEWEST:
+        return False
+    mean, _, half = spread(differences)
+    return abs(mean) + half < MARGIN
 
 
 def ablations() -> dict[tuple[str, str], str]:
