@@ -111,12 +111,12 @@ def summary(verdicts, found) -> str:
     sigma = claims.pooled(found)
     if sigma:
         spreads = [spread(list(values.values()))[1] for values in found.values() if len(values) == len(SEEDS)]
-        words.append(
+        words += [
             f"The spread between seeds that rows leave unexplained is {sigma[0]:.2f} hundredths ({sigma[1]} degrees of "
-            f"freedom): before correction a difference is told to ± {claims.half_width(found):.2f}. "
-            f"The first way takes rows to spread alike, and they do not: from {min(spreads):.2f} to {max(spreads):.2f} a row. "
-            "For rows that differ little from the base it is too careful, and the second says more."
-        )
+            f"freedom): before correction a difference is told to ± {claims.half_width(found):.2f}.",
+            f"The first way takes rows to spread alike; they do not: {min(spreads):.2f} to {max(spreads):.2f} a row.",
+            "For rows that differ little from the base it is too careful, and the second says more.",
+        ]
     return " ".join(words)
 
 
