@@ -39,6 +39,9 @@ class LateLayers(nn.Module):
             return feature_of(student, student.forward_features(inputs))
         return feature_of(student, student.norm(student.forward_from(inputs, self.grid, self.done)))
 
+    def set_keep_rate(self, keep_rate: float) -> None:
+        self.student.set_keep_rate(keep_rate)
+
     def train(self, mode: bool = True) -> LateLayers:
         """Layers that do not learn stay in evaluation mode."""
         super().train(mode)

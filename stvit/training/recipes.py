@@ -89,7 +89,7 @@ RECIPES: dict[str, dict] = {
     "distill": dict(
         task="distill", image_size=126, train_images=10000, eval_images=2000, workers=0, epochs=2, batch_size=100,
         opt="adamw", lr=2.5e-4, backbone_rate=0.1, weight_decay=0.05, clip_grad=1.0, sched="cosine",
-        warmup_epochs=0.1, warmup_lr=1e-6, min_lr=0.0, log_every=10,
+        warmup_epochs=0.1, warmup_lr=1e-6, min_lr=0.0, log_every=10, keep_rate_epochs=0.0,
     ),
 }  # fmt: skip
 

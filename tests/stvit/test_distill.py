@@ -129,9 +129,10 @@ def base(teacher, tmp_path_factory):
 
 
 def named(base, folder, out, **changes) -> TrainConfig:
+    student = dict(method="stvit", tokens=4, at="3")
     return TrainConfig.of(
-        task="distill", base=str(base), method="stvit", tokens=4, at="3", data=str(folder), image_size=48,
-        train_images=60, eval_images=12, out=str(out), **{**FAST, **changes},
+        task="distill", base=str(base), data=str(folder), image_size=48, train_images=60, eval_images=12,
+        out=str(out), **{**student, **FAST, **changes},
     )  # fmt: skip
 
 
@@ -148,6 +149,13 @@ def test_a_stopped_run_ends_in_the_weights_of_an_unbroken_one(base, folder, tmp_
     one, two = (stvit.load_checkpoint(tmp_path / name / "model") for name in ("whole", "broken"))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert scores["epoch"] == 2 and scores["images"] == 12
+
+
+def test_a_rival_with_a_keep_rate_is_trained_at_it(base, folder, tmp_path):
+    changes = dict(method="bat", tokens=0, at="3,5", keep_rate=0.5, epochs=1)
+    train(named(base, folder, tmp_path / "run", **changes))
+    model = stvit.load_checkpoint(tmp_path / "run" / "model")
+    assert [reduction.keep_rate for reduction in model.reductions.values()] == [0.5, 0.5]
 
 
 def test_the_teachers_tokens_are_kept_on_disk_and_read_again(teacher, images, tmp_path, monkeypatch):
