@@ -45,6 +45,8 @@ LABELS = {
 CLASSIFICATION_ALONE = (
     "smoothing", "mixup", "cutmix", "auto_augment", "reprob", "distill_from", "keep_rate", "base", "annotator",
 )  # fmt: skip
+LABELS_ALONE = tuple(name for name in CLASSIFICATION_ALONE if name not in ("base", "keep_rate"))
+DISTILLATION_ALONE = ("full", "adapters")
 
 Loss = Callable[[Callable, Any, Any], Tensor]  # of (forward, images, targets)
 
@@ -102,8 +104,14 @@ def check_options(config: TrainConfig) -> None:
         check_model(config.model)
     if config.precision not in PRECISIONS:
         raise ValueError(f"unknown precision {config.precision!r}; choose one of {', '.join(PRECISIONS)}")
-    idle = [name for name in CLASSIFICATION_ALONE if config.task in DENSE and getattr(config, name)]
+    elsewhere = (
+        CLASSIFICATION_ALONE if config.task in DENSE else LABELS_ALONE if config.task == "distill" else ()
+    )
+    idle = [name for name in elsewhere if getattr(config, name)]
     if idle:
         raise ValueError(
             f"--{idle[0].replace('_', '-')} is for classification, --task {config.task} has no use for it; leave it out"
         )
+    idle = [name for name in DISTILLATION_ALONE if config.task != "distill" and getattr(config, name)]
+    if idle:
+        raise ValueError(f"--{idle[0]} is for --task distill, {config.task} has no use for it; leave it out")

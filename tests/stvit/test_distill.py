@@ -129,9 +129,9 @@ def base(teacher, tmp_path_factory):
 
 
 def named(base, folder, out, **changes) -> TrainConfig:
-    student = dict(method="stvit", tokens=4, at="3")
+    student = dict(task="distill", method="stvit", tokens=4, at="3")
     return TrainConfig.of(
-        task="distill", base=str(base), data=str(folder), image_size=48, train_images=60, eval_images=12,
+        base=str(base), data=str(folder), image_size=48, train_images=60, eval_images=12,
         out=str(out), **{**student, **FAST, **changes},
     )  # fmt: skip
 
@@ -149,6 +149,14 @@ def test_a_stopped_run_ends_in_the_weights_of_an_unbroken_one(base, folder, tmp_
     one, two = (stvit.load_checkpoint(tmp_path / name / "model") for name in ("whole", "broken"))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert scores["epoch"] == 2 and scores["images"] == 12
+
+
+@pytest.mark.parametrize(
+    "option", (dict(mixup=0.8), dict(distill_from="x"), dict(task="classify", adapters=4))
+)
+def test_options_that_would_do_nothing(base, folder, tmp_path, option):
+    with pytest.raises(ValueError, match="has no use for it; leave it out"):
+        train(named(base, folder, tmp_path, **option))
 
 
 def test_a_rival_with_a_keep_rate_is_trained_at_it(base, folder, tmp_path):
