@@ -104,9 +104,12 @@ def check_options(config: TrainConfig) -> None:
         check_model(config.model)
     if config.precision not in PRECISIONS:
         raise ValueError(f"unknown precision {config.precision!r}; choose one of {', '.join(PRECISIONS)}")
-    elsewhere = (
-        CLASSIFICATION_ALONE if config.task in DENSE else LABELS_ALONE if config.task == "distill" else ()
-    )
+    refuse_idle(config)
+
+
+def refuse_idle(config: TrainConfig) -> None:
+    """ValueError for an option of another task."""
+    elsewhere = {"distill": LABELS_ALONE, **dict.fromkeys(DENSE, CLASSIFICATION_ALONE)}.get(config.task, ())
     idle = [name for name in elsewhere if getattr(config, name)]
     if idle:
         raise ValueError(
@@ -114,4 +117,4 @@ def check_options(config: TrainConfig) -> None:
         )
     idle = [name for name in DISTILLATION_ALONE if config.task != "distill" and getattr(config, name)]
     if idle:
-        raise ValueError(f"--{idle[0]} is for --task distill, {config.task} has no use for it; leave it out")
+        raise ValueError(f"--{idle[0]} is to distill, --task {config.task} has no use for it; leave it out")
