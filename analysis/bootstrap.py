@@ -1,7 +1,7 @@
 """Intervals over photographs, and the verdict on a claim that follows from one.
 
-Crops of one photograph are not independent, so that what is drawn with replacement is photographs. Rows
-that are compared are drawn together: an interval of their difference, not a difference of intervals.
+Crops of one photograph are not independent, so photographs, not crops, are drawn with replacement. Rows that are
+compared share the draws, which gives an interval of their difference.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def by_photograph(values, owner: np.ndarray) -> np.ndarray:
 
 
 def verdict(low: float, high: float, margin: float = 0.0) -> str:
-    """Of a claim that a difference is positive, from its interval; the margin is named before it is measured."""
+    """The verdict on a claim that a difference is positive, from its interval and a margin fixed beforehand."""
     if low > margin:
         return "holds"
     if high < -margin:

@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def command(name: str) -> Callable:
-    """Wrap ``main(argv)`` of ``python -m NAME``: errors that a user can mend become one line."""
+    """Wrap ``main(argv)`` of ``python -m NAME``: errors that a user can fix become one line."""
 
     def wrap(main: Callable[[list[str] | None], int | None]) -> Callable[[list[str] | None], int]:
         @functools.wraps(main)
@@ -87,7 +87,7 @@ def old_file(text: str) -> Path:
 
 
 def new_file(text: str) -> str:
-    """An argparse type: a file that can be written, known before any work is done for it; ``-`` is stdout."""
+    """An argparse type: a file that can be written, checked before any work is done; ``-`` is stdout."""
     path = Path(text)
     if text == "-":
         return text

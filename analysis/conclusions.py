@@ -1,9 +1,9 @@
-"""``python -m analysis.conclusions``: what the papers conclude, as each source of evidence here tells it.
+"""``python -m analysis.conclusions``: what the papers conclude, according to each source of evidence here.
 
 A source is a report that judges conclusions, read from its ``conclusions.csv``: a real model distilled, real labels
-from scratch, drawn scenes from scratch. ``together`` says "holds" or "does not hold" where a source tells so and
-none tells the opposite, "sources differ" where they do, and else that none can tell. It is a word about these
-sources, and no test of its own: how much each can tell is in its report, beside the differences.
+from scratch, drawn scenes from scratch. ``together`` says "holds" or "does not hold" where a source does and
+none says the opposite, "sources differ" where they disagree, and else that none can decide. It is a word about these
+sources, and no test of its own: how much each can show is in its report, beside the differences.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     r(Z) = ‖Z − 1 zᵀ‖, z = argmin ‖Z − 1 z'ᵀ‖
 
 in the entrywise l1 norm, where z is the median of each channel, as a share of ‖Z‖. Z are the image
-tokens behind the last reduction. Weights are untrained (or a DeiT-S checkpoint's with ``--weights``), so
+tokens after the last reduction. Weights are untrained (or a DeiT-S checkpoint's with ``--weights``), so
 the accuracies in the picture are the printed ones and no claim about this project's models.
 """
 
@@ -32,7 +32,7 @@ def score(z):
 
 
 def last_tokens(model, images):
-    """The image tokens behind the last reduction, or behind the STGM: (B, M, C)."""
+    """The image tokens after the last reduction, or after the STGM: (B, M, C)."""
     import torch
 
     caught = []

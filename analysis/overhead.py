@@ -1,9 +1,9 @@
-"""``python -m analysis.overhead``: what deciding and merging cost beside the layers themselves.
+"""``python -m analysis.overhead``: what deciding and merging cost on top of the layers themselves.
 
-Each method runs beside plain layers that are handed the same number of tokens, cut off by a slice, in
-turn, pair by pair, so that a busy machine slows both. Where a method keeps all tokens and a layer computes with
-fewer, its plain layer computes with as many, and the rest pass by. The overhead is the median of the pairs' ratios
-less 1; the ratio of the two fastest runs stands beside it, and the multiply-adds of the reductions.
+Each method is timed in turns with plain layers that get the same number of tokens, cut off by a slice, pair by
+pair, so that a busy machine slows both. Where a method keeps all tokens and a layer computes with fewer, the plain
+layer computes with as few, and the others skip it. The overhead is the median of the pairs' ratios less 1; the
+ratio of the two fastest runs and the multiply-adds of the reductions are listed with it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the grid tells users: for each choice, the rows that are worse than another one by more than chance.
 
 All pairs of a table's rows are compared at once, by Tukey's range with the spread pooled over the table
-(``statistics.residual_spread``), so that picking the best of several rows is paid for. A ranking within that range is
+(``statistics.residual_spread``), which corrects for picking the best of several rows. A ranking within that range is
 chance and gives no advice.
 """
 
@@ -56,7 +56,7 @@ def answer(question: str, name: str, seeds=SEEDS, folder=CELLS) -> Answer | None
 
 
 def tukey_range(whole: dict[str, dict[int, float]], seeds=SEEDS) -> float | None:
-    """How far two of these rows' means must lie apart, at 95 % for all pairs together."""
+    """How much two of these rows' means must differ, at 95 % for all pairs together."""
     if len(whole) < 2 or len(seeds) < 2:
         return None
     from scipy.stats import studentized_range
@@ -80,7 +80,7 @@ def sentence(found: Answer) -> str:
 
 
 def advice(seeds=SEEDS, folder=CELLS) -> str:
-    """A list in Markdown: a line for each question whose rows are told apart, and the questions that stay open."""
+    """A Markdown list: a line for each question whose rows differ significantly, then the open questions."""
     answers = [found for question in QUESTIONS if (found := answer(*question, seeds, folder))]
     lines = [f"- {sentence(found)}" for found in answers if found.worse]
     silent = [found.question for found in answers if not found.worse]

@@ -57,7 +57,7 @@ def record_of(cell: AblationCell, folder: Path = CELLS) -> dict | None:
 
 
 def run_cell(cell: AblationCell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
-    """Train (or go on training) and test one cell, and write its record."""
+    """Train one cell or continue its training, test it, and write its record."""
     from stvit.checkpoints import load_checkpoint
 
     def measure(model) -> dict:

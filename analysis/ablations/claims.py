@@ -1,7 +1,7 @@
 """What the papers conclude from their tables, as statements that the grid can test.
 
 A conclusion is a set of comparisons between rows. "above" and "below" are about the sign of the paired
-difference, "equal" about its size: no more than a margin of 0.5 points. A comparison is told from its
+difference, "equal" about its size: no more than a margin of 0.5 points. A comparison is decided by its
 95 % interval over seeds: wholly on the claimed side, it holds; wholly on the other, it does not;
 else this grid cannot tell. A conclusion holds if all its comparisons do, and fails if one does.
 
@@ -98,7 +98,7 @@ CLAIMS = (
 
 
 def verdicts(claims=CLAIMS, tables=TABLES, seeds=SEEDS, folder=CELLS) -> pd.DataFrame:
-    """Each conclusion, its verdicts, and the differences behind them."""
+    """Each conclusion, its verdicts, and the differences that give them."""
     frame = conclusions(claims, {table.name: accuracies_of(table, seeds, folder) for table in tables}, seeds)
     frame = frame.rename(columns={"verdict": "corrected", "alone": "verdict"})
     return frame[["table", "conclusion", "verdict", "pooled", "corrected", "evidence"]]

@@ -3,10 +3,10 @@
 A hard assignment gives each image token to the semantic token that takes most of it. The purity of a
 clustering is the share of image tokens that belong to the most frequent object of their cluster; an
 image token belongs to the object (or the ground) that has most of its pixels. Windows of equal size are
-the baseline: a method that knew only places would do as well.
+the baseline: a method that knew only positions would do as well.
 
 Purity over all tokens is mostly ground. ``recall`` looks at objects alone: the share of an object's
-tokens that lie in clusters whose majority is that object, small objects apart.
+tokens that lie in clusters whose majority is that object; small objects are also listed separately.
 """
 
 from __future__ import annotations

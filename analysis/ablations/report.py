@@ -147,7 +147,7 @@ def introduction(cells: int) -> str:
 
 
 def noise(found: dict[str, tuple[pd.DataFrame, str]]) -> str:
-    """How far seeds of one row lie apart, and what three seeds can therefore tell."""
+    """How much seeds of one row differ, and what three seeds can therefore show."""
     rows = pd.concat([found[table.name][0] for table in TABLES]).dropna(subset=["half_width"])
     if rows.empty:
         return "No row has enough seeds for an interval yet."

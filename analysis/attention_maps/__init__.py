@@ -1,7 +1,7 @@
 """Attention maps of live models: the pictures of the STViT paper (Figures 1, 3, 4), and their captions in numbers.
 
-``layers(subject)`` measures a plain ViT layer by layer, ``semantic(subject)`` the STGM of an STViT and what
-comes behind it, each over many scenes and as a pandas frame.
+``layers(subject)`` measures a plain ViT layer by layer, ``semantic(subject)`` the STGM of an STViT and the
+layers after it, each over many scenes and as a pandas frame.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def layers(subject: Subject, images: int = IMAGES) -> pd.DataFrame:
 
 
 def semantic(subject: Subject, images: int = IMAGES) -> pd.DataFrame:
-    """One row for each layer of the STGM, and for each layer behind it."""
+    """One row for each layer of the STGM, and for each layer after it."""
     import pandas as pd
 
     from analysis.attention_maps import measure

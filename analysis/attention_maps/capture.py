@@ -16,8 +16,8 @@ class Captured(NamedTuple):
 
     base: the layers on all tokens, (B, heads, prefix + N, prefix + N) each
     to_image: the STGM's layers, semantic tokens looking at image tokens, (B, heads, M, N) each
-    to_semantic: its layers behind the first, semantic tokens looking at each other, (B, heads, M, M) each
-    after: the layers behind the STGM, (B, heads, M, M) each, a kept class token left out
+    to_semantic: its layers after the first, semantic tokens looking at each other, (B, heads, M, M) each
+    after: the layers after the STGM, (B, heads, M, M) each, a kept class token left out
     initial: the initial cluster centers' weights, (B, M, N)
     """
 
@@ -36,7 +36,7 @@ class Captured(NamedTuple):
 
 
 def capture(model: nn.Module, images: Tensor) -> Captured:
-    """The maps of a plain ViT, or of an STViT with its STGM apart."""
+    """The maps of a plain ViT, or of an STViT, those of its STGM listed separately."""
     if not hasattr(model, "blocks") or hasattr(model, "reductions"):
         raise ValueError(
             f"{type(model).__name__} is neither a plain ViT nor an STViT; stvit.record gives its maps by layer, and "

@@ -66,7 +66,7 @@ def claims(by_layer: pd.DataFrame, stgm: pd.DataFrame, window_maps) -> pd.DataFr
 
 
 def _claim(figure, claim, model, measured, value, beside, side, trained, margin=0.0) -> dict:
-    """``side`` is where the paper expects the value, seen from what stands beside it, by ``margin`` or more."""
+    """Does ``value`` lie on the ``side`` (above, below) of ``beside`` that the paper expects, by ``margin`` or more?"""
     apart = value - beside if side == "above" else beside - value
     holds = "yes" if apart > margin else "reversed" if apart < -margin else "no"
     return dict(

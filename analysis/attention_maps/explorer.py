@@ -105,7 +105,7 @@ def png(fig: Figure) -> bytes:
 
 
 def _buttons(photo: np.ndarray, grid, press):
-    """The photo as a grid of buttons in the patches' mean colours; ``press`` is told which."""
+    """The photo as a grid of buttons in the patches' mean colours; ``press`` is called with its number."""
     import ipywidgets as widgets
 
     height, width = photo.shape[:2]

@@ -103,7 +103,7 @@ def second_layer(to_semantic, to_image, label: str) -> Figure:
 
 
 def after_stgm(layers, votes, first: int, label: str) -> Figure:
-    """Figure 4c: maps behind the STGM, the mean over images, and which column is the largest how often."""
+    """Figure 4c: maps after the STGM, averaged over images, and how often each column is the largest."""
     count = layers[0].shape[-1]
     with style.house_style():
         ratios = [1] * len(layers) + [1.7]

@@ -1,4 +1,4 @@
-"""The captions in numbers: functions of attention maps that are means over images, beside their chance."""
+"""The captions in numbers: functions of attention maps, averaged over images, with their values by chance."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def top_overlap(a: Tensor, b: Tensor, share: float = TOP_TOKENS) -> tuple[float,
 
 
 def effective_tokens(weights: Tensor) -> float:
-    """2 to the entropy of a distribution over tokens: over how many it spreads; mean over images."""
+    """Perplexity exp(H) of a distribution over tokens: over how many it spreads; mean over images."""
     return float(torch.special.entr(weights).sum(-1).exp().mean())
 
 

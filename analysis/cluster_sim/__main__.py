@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         with threadpool_limits(1):  # the work is spread over cells; a second level of threads only costs
             return run(args)
     except KeyboardInterrupt:
-        p.exit(130, f"{p.prog}: stopped; with --full the same command goes on from here\n")
+        p.exit(130, f"{p.prog}: stopped; with --full the same command continues from here\n")
 
 
 if __name__ == "__main__":

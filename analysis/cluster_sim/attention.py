@@ -27,7 +27,7 @@ def fused(q: Tensor, x: Tensor, lam: float) -> Tensor:
 
 
 def chunked(q: Tensor, x: Tensor, lam: float, chunk: int = CHUNK) -> Tensor:
-    """Online softmax over chunks of tokens: memory beside x does not grow with N."""
+    """Online softmax over chunks of tokens: memory other than x does not grow with N."""
     return streamed(q, x.split(chunk), lam)
 
 

@@ -1,4 +1,4 @@
-"""What a run is asked for, the cells of a grid, and where finished cells are kept."""
+"""The options of a run, the cells of a grid, and where finished cells are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = 1  # raise it when the meaning of a stored cell changes
 
 @dataclass(frozen=True)
 class Options:
-    """How much to run, from which seed, and on what."""
+    """How much to run, from which seed, and on which device and backend."""
 
     level: str = "default"
     trials: int | None = None  # None: as many as each experiment needs

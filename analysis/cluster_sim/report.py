@@ -50,9 +50,7 @@ def _section(report: Report, name: str, options: Options) -> pd.DataFrame:
     report.figure(name, module.plot(frame), caption=module.CAPTION, alt=module.ALT)
     report.prose(module.words(frame))
     report.table(name, shown(module, frame), caption=f"{module.TITLE}: the numbers.")
-    if hasattr(
-        module, "condense"
-    ):  # every row, for whoever wants to work with them; the page shows the above
+    if hasattr(module, "condense"):  # every row, for further work; the page shows the table above
         path = report.out / f"{name}_rows.csv"
         kept.write_table(path, frame.to_csv(index=False, lineterminator="\n"))
         report.blocks[-1]["files"][path.name] = digest(path)

@@ -1,7 +1,7 @@
-"""How many printed cells come out when all of them are read alike, instead of cell by cell.
+"""How many printed cells are reproduced when one reading is used for all, instead of one for each column.
 
-``readings`` chooses for each column what makes its digits come out. Here nothing is chosen: one rule for all
-tables, in steps, so that each choice's part can be seen.
+``readings`` chooses for each column the reading that reproduces its digits. Here one rule holds for all tables;
+it is relaxed in steps, to show how much each choice matters.
 """
 
 from __future__ import annotations

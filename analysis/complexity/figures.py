@@ -77,7 +77,7 @@ def allowed(row: dict[str, Any]) -> tuple[float, float]:
 
 
 def growth() -> Figure:
-    """Cost and saving of STViT-DeiT-S as the image grows, with the quadratic part of attention apart."""
+    """Cost and saving of STViT-DeiT-S as the image grows; the quadratic attention products are shown separately."""
     with style.house_style():
         fig, (left, right) = style.figure(style.PAGE, 2.9, 1, 2, gridspec_kw={"width_ratios": [1.25, 1]})
         table, _ = sweep.rows(Request(MODEL, tokens=16), "image-size", SIDES)

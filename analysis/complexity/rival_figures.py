@@ -1,4 +1,4 @@
-"""What rivals' programs print or run, and what their figures leave out: each beside the count of the same tokens here.
+"""FLOPs that rivals' programs print or run, what these figures leave out, and the count of the same tokens here.
 
 A figure is rebuilt from the program's own accounting, term by term: what it leaves out is known and not guessed.
 """

@@ -74,7 +74,7 @@ def _costs(cost: Cost, dense: Cost | None, batch: int) -> dict[str, Any]:
 
 
 def plot(table: list[dict[str, Any]], axis: str, model: str):
-    """Totals as lines, the attention products within them as areas: the quadratic part against ours."""
+    """Totals as lines, the attention products within them, which are quadratic, as areas."""
     from analysis import style
 
     method = "stvit_r" if model.startswith("stvit_r") else model.split("_")[0]

@@ -95,7 +95,7 @@ def scratch_of(cell: DenseCell, scratch: Path) -> Path:
 
 
 def run_cell(cell: DenseCell, folder: Path = CELLS, scratch: Path = SCRATCH) -> dict:
-    """Train (or go on training) and test one cell, and write its record."""
+    """Train one cell or continue its training, test it, and write its record."""
     from stvit.dense import load
 
     def measure(model) -> dict:

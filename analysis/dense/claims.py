@@ -1,6 +1,6 @@
 """What the paper concludes about dense tasks, as statements that the cells can test.
 
-A comparison is told from the 95 % interval of its paired differences over seeds: wholly on the claimed
+A comparison is decided by the 95 % interval of its paired differences over seeds: wholly on the claimed
 side, it holds; wholly on the other, it does not; else these cells cannot tell. "not below" allows half a
 point. See ``analysis.shared.verdicts``.
 """
@@ -51,7 +51,7 @@ LARGER_DROP = "Segmentation loses more points than detection (Appendix, Table 12
 
 
 def verdicts(claims=CLAIMS, seeds=SEEDS, folder: Path = CELLS) -> pd.DataFrame:
-    """Each conclusion, its verdict and the differences behind it."""
+    """Each conclusion, its verdict and the differences that give it."""
     found = {section.task: results_of(section, seeds, folder) for section in SECTIONS}
 
     def differences(task: str, one: str, other: str, score: str) -> dict[int, float]:

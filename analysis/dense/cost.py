@@ -1,4 +1,4 @@
-"""What the heads cost beside the backbones of Tables 5 and 12: how much of a whole model STViT-R saves.
+"""The cost of the heads on top of the backbones of Tables 5 and 12: how much of a whole model STViT-R saves.
 
 Counted multiply-adds without any data, on the meta device. The backbones are those of
 ``analysis.complexity``, counted there; UperNet's auxiliary head works in training alone.

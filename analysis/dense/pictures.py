@@ -61,8 +61,8 @@ def masks(models: dict, count: int = 6):
     return fig
 
 
-def detections(model, count: int = 6, name: str = "told"):
-    """A row of scenes with the true boxes, one with boxes and masks of what a detector is surer of than not."""
+def detections(model, count: int = 6, name: str = "detected"):
+    """Scenes with their true boxes, and below them what a detector finds with a score above one half."""
     import torch
 
     from stvit.data.scenes import CLASSES

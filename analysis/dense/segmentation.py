@@ -20,7 +20,7 @@ BATCH = 64
 
 
 def test(model, images: int) -> dict:
-    """Scores from one view of each test scene, and how much of the objects of each size is told rightly.
+    """Scores from one view of each test scene, and how much of the objects of each size is classified correctly.
 
     ``model`` is in evaluation mode.
     """

@@ -26,7 +26,7 @@ def scored(name: str) -> Score:
 
 
 def recall(size: str) -> Score:
-    """Of the pixels of objects of this size, the part whose class is told, in per cent."""
+    """Of the pixels of objects of this size, the part whose class is predicted correctly, in per cent."""
     return lambda record: (
         100 * record["test"]["sizes"][size]["right"] / record["test"]["sizes"][size]["pixels"]
     )

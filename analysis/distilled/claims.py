@@ -134,7 +134,7 @@ Found = dict[str, dict[int, float]]  # row → seed → centred cosine in points
 
 
 def verdicts(found: Found, claims: tuple[StudentClaim, ...] = CLAIMS) -> pd.DataFrame:
-    """Each conclusion, both verdicts, the differences behind them, and what the ablations' table says."""
+    """Each conclusion, both verdicts, the differences that give them, and what the ablations' table says."""
     decided = decide(found, claims)
     before = ablations()
     lines = []

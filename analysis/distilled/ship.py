@@ -19,7 +19,7 @@ CHECK_CROPS = 40  # of PyPI's photographs, on which a fresh clone can compute th
 
 
 def ship(world: World, folder: Path | None = None) -> Path:
-    """Train, measure and write the file and its record; a run that is in ``folder`` and was stopped goes on."""
+    """Train, measure and write the file and its record; a stopped run in ``folder`` is continued."""
     import copy
 
     from stvit.checkpoints.difference import add_difference, save_difference

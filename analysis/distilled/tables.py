@@ -14,7 +14,7 @@ from analysis.distilled.claims import Found, half_width
 from analysis.distilled.design import ROWS, SEEDS, TABLES, TIERS, StudentTable
 from analysis.shared.statistics import average, paired, rounded, spread
 
-POINTS = 100  # centred cosines are told in hundredths
+POINTS = 100  # centred cosines are given in hundredths
 COLUMNS = (
     "row", "printed", "seeds", "cosine", "sd", "difference", "half_width", "pooled", "low", "high", "retrieved",
     "mflops", "cpu_seconds",

@@ -28,7 +28,7 @@ ASKED = 10  # crops that say whether a method leaves as many tokens of every ima
 
 
 class CropStudy(NamedTuple):
-    """A dense model, what it says of the crops, and where the cells are."""
+    """A dense model, its outputs on the crops, and the folder of the cells."""
 
     folder: Path
     dense: object
@@ -40,7 +40,7 @@ class CropStudy(NamedTuple):
 
 
 def begin(subject, head, crops: Crops, folder: Path, seed: int, size: int) -> CropStudy:
-    """Look at all crops with the dense model, and write what the study is."""
+    """Run the dense model on all crops, and describe the study in its folder."""
     images = normalised(crops.images, subject.model)
     content = {
         "model": subject.name,
@@ -138,7 +138,7 @@ def mean_of(values) -> float | None:
 
 
 def is_dense(model, study: CropStudy) -> bool:
-    """Does ``model`` compute what the dense one does? Looked at on one batch."""
+    """Does ``model`` compute what the dense one does? Checked on one batch."""
     import torch
 
     count = min(measure.BATCH, len(study.images))

@@ -20,7 +20,7 @@ SALIENT = 0.2  # of an image's pixels, the most salient, are the set that IoU co
 
 
 class Outputs(NamedTuple):
-    """What a model says of all crops; the last four are None for STViT, whose tokens have no way back."""
+    """A model's outputs on all crops; the last four are None for STViT, whose tokens have no map back to patches."""
 
     features: Tensor  # (n, C), what the classifier reads
     diversity: Tensor  # (n,), BAT's score of the tokens after the last reduction
@@ -142,7 +142,7 @@ def overlap(one: Tensor, two: Tensor) -> Tensor:
 
 
 def times(model: nn.Module, dense: nn.Module, images: Tensor, batch: int = BATCH, turns: int = TURNS) -> dict:
-    """Seconds of a batch of both, measured in turn so that other load meets both, and the median of their ratio."""
+    """Seconds of a batch of both, measured in turn so that other load affects both, and the median of their ratio."""
     parts = [images[i : i + batch] for i in range(0, batch * turns, batch) if i + batch <= len(images)]
     parts = parts or [images]
     seconds = {"model": [], "dense": []}

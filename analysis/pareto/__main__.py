@@ -6,7 +6,7 @@ python -m analysis.pareto --model runs/mine/model --data photos --methods bat ev
 
 All methods run as they are, without training, over a sweep of keep rates. Quality is how well the reduced model says
 what the dense one says, so that no labels are needed; FLOPs are counted; speed and memory are measured by turns with
-the dense model. What is measured is kept: a sweep that is stopped goes on where it was.
+the dense model. What is measured is kept: a sweep that is stopped continues where it was.
 """
 
 from __future__ import annotations

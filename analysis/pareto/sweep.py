@@ -1,4 +1,4 @@
-"""All methods over keep rates in one model: cells that are kept, so that a sweep that was stopped goes on."""
+"""All methods over keep rates in one model: finished cells are kept, so that a stopped sweep can continue."""
 
 from __future__ import annotations
 

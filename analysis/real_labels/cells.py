@@ -60,7 +60,7 @@ def record_of(cell: RealLabelCell, folder: Path = CELLS) -> dict | None:
 
 
 def run_cell(cell: RealLabelCell, folder: Path = CELLS, scratch: Path = SCRATCH, device: str = "cpu") -> dict:
-    """Train (or go on training) and test one cell, and write its record."""
+    """Train one cell or continue its training, test it, and write its record."""
     from stvit.checkpoints import load_checkpoint
 
     def measure(model) -> dict:

@@ -1,6 +1,6 @@
 """What the papers conclude from their tables, judged on real labels.
 
-A comparison is told from the differences of two rows, paired by seed (Student's t). The verdict corrects for all
+A comparison is decided by the differences of two rows, paired by seed (Student's t). The verdict corrects for all
 comparisons of the grid (Holm); ``alone`` judges each by its own 95 % interval; ``pooled`` does too, with the spread
 of all complete rows of the table taken as one. A conclusion holds if all its comparisons do, and fails if one does.
 """

@@ -1,6 +1,6 @@
 """Trained cells: a model trained from one seed and tested, under the hash of all that decides its outcome.
 
-A finished cell has a record at its address and is never trained again; a training that was stopped goes on.
+A finished cell has a record at its address and is never trained again; a training that was stopped is continued.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def run(
     measure: Callable[[nn.Module], dict],
     device: str = "cpu",
 ) -> dict:
-    """Train (or go on training) in ``out``, test, and write the record, unless there is one.
+    """Train in ``out``, or continue there, test, and write the record, unless there is one.
 
     load: the trained model from its folder; measure: what the record says of it
     device: "cpu", or "auto" for a GPU where there is one; the record names what it was

@@ -1,4 +1,4 @@
-"""Counting the multiply-adds of a real model: fvcore with attention included, torch's counter beside it.
+"""Counting the multiply-adds of a real model: by fvcore with attention included, and by torch's counter.
 
 fvcore has no handle for ``aten::scaled_dot_product_attention`` and counts fused attention as nothing; older
 versions of torch's FlopCounterMode do the same on a CPU. Here fvcore gets the handle. Models are built and
@@ -66,7 +66,7 @@ HANDLES = {
 
 
 class _TracedConvolutions(TorchFunctionMode):
-    """The tracer records ``aten::_convolution`` alone, which meta tensors do not pass on their way."""
+    """The tracer records only ``aten::_convolution``, which convolutions of meta tensors do not call."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -138,7 +138,7 @@ def torch_count(model: nn.Module, images: torch.Tensor) -> int:
 
 
 class TorchvisionSwin(nn.Module):
-    """torchvision's Swin as a backbone: four maps, each behind a norm."""
+    """torchvision's Swin as a backbone: four maps, each after a norm."""
 
     def __init__(self, swin: nn.Module):
         super().__init__()

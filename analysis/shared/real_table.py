@@ -1,4 +1,4 @@
-"""A real model under every method, for other reports: the table that ``python -m analysis.offtheshelf`` wrote."""
+"""The table of a real model with every method, written by ``python -m analysis.offtheshelf``, for other reports."""
 
 from __future__ import annotations
 

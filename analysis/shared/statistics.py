@@ -38,7 +38,7 @@ def residual_spread(blocks: list[list[float]]) -> tuple[float, int]:
 
 
 def pooled_half_width(found: dict[str, dict[int, float]], seeds: Sequence[int]) -> float | None:
-    """Half the 95 % interval of a difference of two complete rows, their table's spread taken as one."""
+    """Half the 95 % interval of a difference of two complete rows, with the spread pooled over their table."""
     blocks = [[values[seed] for seed in seeds] for values in found.values() if len(values) == len(seeds)]
     if len(blocks) < 2 or len(seeds) < 2:
         return None

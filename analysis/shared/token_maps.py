@@ -26,7 +26,7 @@ MOST_LINES = 12  # more pairs than that are not joined: lines would hide the pic
 
 
 def colours(count: int) -> np.ndarray:
-    """(count, 3): the house's palette while it lasts, then hues as far apart as can be at two lightnesses."""
+    """(count, 3): the house palette if it has enough colours, else evenly spaced hues at two lightnesses."""
     from matplotlib.colors import to_rgb
 
     if count <= len(FIRST_COLOURS):

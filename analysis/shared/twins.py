@@ -1,4 +1,4 @@
-"""Two rows of a table are two models: told apart by architecture before training, by their answers behind it.
+"""Two rows of a table must be two models: compared by architecture before training, by their answers after it.
 
 A row that builds the model of another row is worse than a missing one: it is a result with a wrong name.
 """

@@ -1,7 +1,7 @@
 """Does a conclusion hold? A comparison of two rows is decided by the 95 % interval of their paired differences.
 
 "above" and "below" ask for the sign of the difference; "not above" and "not below" allow half a point. A
-comparison holds if the interval lies wholly on the claimed side, fails if wholly on the other, else is open.
+comparison holds if the interval lies wholly on the claimed side, fails if wholly on the other, and else is open.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def combine(verdicts: list[str]) -> str:
 def conclusions(
     claims: Sequence[Claim], found: Mapping[str, Mapping[str, dict[int, float]]], seeds: Sequence[int]
 ) -> pd.DataFrame:
-    """Each claim, its verdicts, and the differences behind them.
+    """Each claim, its verdicts, and the differences that give them.
 
     found: of each table, its rows' accuracies by seed
     verdict corrects for all comparisons of all claims (Holm); alone judges each by its own interval; pooled by that
@@ -108,7 +108,7 @@ def conclusions(
 
 
 def described(differences: list[float], pooled: float | None = None) -> str:
-    """Mean ± own interval, the pooled one behind a bar, and the number of seeds."""
+    """Mean ± own interval, the pooled one after a bar, and the number of seeds."""
     if not differences:
         return "not run"
     mean, _, own = spread(differences)

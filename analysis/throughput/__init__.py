@@ -6,7 +6,7 @@
     printed                                         the papers' own throughput, held against itself
     suites, report                                  named runs, their records, and the page made from them
 
-``python -m analysis.throughput --help`` tells the rest.
+``python -m analysis.throughput --help`` lists the options.
 """
 
 import os

@@ -99,7 +99,7 @@ def measure_cell(
         calls = [runner.call for runner in runners.values()] + ([feed.alone] if feed.alone else [])
         turns = take_turns(calls, patience, finisher(work.device), progress=progress(cell))
         peaks = [peak(runner, work) if track_memory and runner.held else {} for runner in runners.values()]
-    seconds = dict(zip(runners, turns.seconds, strict=False))  # behind them, loading alone
+    seconds = dict(zip(runners, turns.seconds, strict=False))  # the last row, if any, is loading alone
     if feed.alone:
         here["loader_images_per_second"] = feed.images / statistics.median(turns.seconds[-1])
     first, rows = next(iter(runners)), []

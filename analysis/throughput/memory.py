@@ -57,7 +57,7 @@ def tensors_of(model: nn.Module) -> Iterator[Tensor]:
 
 
 def held_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the storages behind ``tensors``, shared ones once."""
+    """Bytes of the storages of ``tensors``, shared ones counted once."""
     storages = {}
     for tensor in tensors:
         if tensor.is_mkldnn:  # packed, without a storage that can be asked

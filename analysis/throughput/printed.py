@@ -1,7 +1,7 @@
-"""The throughput that the papers print (on a V100), by registered model, and held against itself.
+"""The throughput that the papers print (on a V100), by registered model, and whether it is consistent.
 
-A printed gain such as (+61 %) and the two speeds beside it say the same thing twice; where no rounding of
-the speeds gives the gain, rounded or cut off, the row is not consistent.
+A printed gain such as (+61 %) follows from the two speeds printed with it; where no rounding of the speeds
+gives the gain, rounded or cut off, the row is not consistent.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Records of what was measured, and the page's section, which is made from the records alone.
 
 ``record`` measures and writes ``results/throughput/measured/NAME``; ``derive`` reads all that is there
-and writes ``results/throughput``. A measurement belongs to its machine: ``make reproduce`` derives and
-does not measure again.
+and writes ``results/throughput``. A measurement is valid for its machine alone, so ``make reproduce`` derives the
+tables and does not measure again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Where the time goes: each part of a model beside the time it would take at the dense model's FLOP/s.
+"""Where the time goes: each part's time against what its FLOPs would take at the dense model's rate.
 
-The roofline is what the hardware has shown it can do on this very workload: the multiply-adds that the
-dense model gets through in a second. A part that is slower than its FLOPs at that rate moves memory,
-waits for small kernels, or does what FLOPs do not count.
+The roofline is the rate that the hardware reaches on this workload: the dense model's multiply-adds per second.
+A part that is slower than that is limited by memory, by small kernels, or by work that FLOPs do not count.
 """
 
 from __future__ import annotations
@@ -119,7 +118,7 @@ def flops_of_parts(found: dict[str, str], modules: dict[str, int], total: int) -
 def watched(model: nn.Module, watch: Stopwatch):
     """``model`` reports to the stopwatch while the context lasts.
 
-    Not by hooks: layers that somebody has hooked do not run on groups of images, as they do else.
+    Not by forward hooks: layers with hooks do not run on groups of images, which would change what is timed.
     """
     there, before = dict(model.named_modules()), {}
     for name, part in parts(model).items():

@@ -32,7 +32,7 @@ def split(spec: str) -> tuple[str, dict]:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """The models of a list, apart at the commas that are not those of an option such as (2, 2, 6, 2)."""
+    """Split a list of models at its commas, except those within an option such as (2, 2, 6, 2)."""
     return tuple(spec for spec in re.split(r",(?![^(\[]*[)\]])", text) if spec)
 
 

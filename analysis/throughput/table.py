@@ -1,4 +1,4 @@
-"""Rows from seconds: speed-ups as medians of pairs, beside what the FLOPs promise."""
+"""Rows from seconds: speed-ups as medians of pairs, and the limits that the FLOPs set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def speed_up(base: Sequence[float], own: Sequence[float]) -> Spread:
-    """How many times as fast as the base: over rounds, its seconds by one's own of the same round."""
+    """Speed-up over the base: the base's seconds divided by the model's in the same round, over rounds."""
     return spread([b / o for b, o in zip(base, own, strict=True)])
 
 
@@ -34,8 +34,8 @@ def realised(ratio: float, flops_ratio: float) -> float | None:
 
 
 class Times(NamedTuple):
-    """Seconds of a call over rounds: one's own, those of the first model in the same mode (``base``), and
-    those of the very first variant."""
+    """Seconds of a call over rounds: the variant's own, those of the first model in the same mode (``base``),
+    and those of the first variant of all."""
 
     own: Sequence[float]
     base: Sequence[float]

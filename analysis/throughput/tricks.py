@@ -1,8 +1,8 @@
-"""``python -m analysis.throughput.tricks``: what each optimisation of the models pays, one by one.
+"""``python -m analysis.throughput.tricks``: the gain of each optimisation of the models, one at a time.
 
-A model as it comes stands beside itself with one thing changed, all in turn. What comes with every model is
-taken away; what ``stvit.optimize`` may add is added; and of two further ideas the upper bound is measured: the
-whole of what they could save at most, which says whether they are worth writing.
+A model is timed as it comes and with one thing changed, in turns. What comes with every model is taken away, what
+``stvit.optimize`` may add is added, and for two further ideas the most that they could save is measured, which
+shows whether they are worth implementing.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def without_affine(model: nn.Module) -> nn.Module:
 
 
 def variants(model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
-    """What stands beside what: the model as it is, and itself with one thing changed."""
+    """The variants to compare: the model as it is, and with one thing changed."""
     import stvit
     from stvit.fast.token_linear import for_many_tokens
 

@@ -1,4 +1,4 @@
-"""Taking turns: A B A B, so that whatever else the machine does falls on all that are compared."""
+"""Models take turns (A B A B), so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 

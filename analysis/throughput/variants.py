@@ -1,4 +1,4 @@
-"""Who is measured and how: a model in a mode, doing the work of a workload."""
+"""What is measured: a model in a mode (eager, compiled, ...) on a workload (batch, size, task)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ATTENTION = ("on", "off", "default")
 
 
 class Mode(NamedTuple):
-    """What is done to a model before it is measured; the function that it computes stays.
+    """What is done to a model before it is measured; its outputs stay the same.
 
     attention: fused in every layer (on), in none (off), or as each model is built (default)
     grouped: timm's own layers, too, run on groups of images that fit the cache, as stvit's do
@@ -142,7 +142,7 @@ def finisher(device: str) -> Callable[[], object]:
 
 
 class Feed(NamedTuple):
-    """How models come by their work: ``make`` a runner of one, each call of which is ``images`` images.
+    """Where inputs come from: ``make`` gives a model's runner, each call of which processes ``images`` images.
 
     alone: the same without a model, where images have to be loaded
     """
@@ -153,7 +153,7 @@ class Feed(NamedTuple):
 
 
 class Runner(NamedTuple):
-    """One call does the work once, and leaves nothing behind; ``held``: what is there all the time."""
+    """A call does the work once and keeps nothing; ``held``: what stays allocated between calls."""
 
     call: Callable[[], object]
     held: Callable[[], list[Tensor]] | None = None

@@ -120,7 +120,7 @@ def pictures(subject: Subject):
 
 
 def states(stages, image: int, columns: int) -> list:
-    """What ``figures.rows`` draws: the state behind each layer 1 … ``columns``."""
+    """What ``figures.rows`` draws: the tokens after each layer 1 … ``columns``."""
     count = stages[0].labels.shape[1]
     by_layer, found, current = {stage.layer: stage for stage in stages}, [], None
     for layer in range(1, columns + 1):

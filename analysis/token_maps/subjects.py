@@ -22,7 +22,7 @@ FIGURE_2 = ("top-k", "clusters only", "BAT")
 
 
 def off_the_shelf(name: str, dense: Subject | None = None) -> Subject:
-    """The dense model with the reductions of a method, whose own parts, if any, are fresh."""
+    """The dense model with the reductions of a method, whose own parts, if any, are newly initialised."""
     import torch
 
     import stvit

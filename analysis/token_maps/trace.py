@@ -14,7 +14,7 @@ DROPPED = -1
 
 
 class ReductionStage(NamedTuple):
-    """Behind one reduction: ``labels`` (B, N) say which of the ``tokens`` holds each patch, −1 if none does.
+    """After one reduction: ``labels`` (B, N) say which of the ``tokens`` holds each patch, −1 if none does.
 
     shares: (B, M, N) how much of each token comes from each patch, rows sum to 1
     """
@@ -62,7 +62,7 @@ def looked_at(maps: dict[str, Tensor]) -> dict[int, Tensor]:
 
 
 def _grid(model: nn.Module, images: Tensor, count: int) -> tuple[int, int]:
-    if hasattr(model, "layers"):  # a Swin's third stage, behind two mergings
+    if hasattr(model, "layers"):  # a Swin's third stage, after two mergings
         grid = tuple(-(-side // (4 * model.patch_embed.patch_size[0])) for side in images.shape[-2:])
     else:
         grid = tuple(model.patch_embed.dynamic_feat_size(images.shape[-2:]))

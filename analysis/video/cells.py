@@ -65,7 +65,7 @@ def record_of(cell: VideoCell, folder: Path = CELLS) -> dict | None:
 def run_cell(
     cell: VideoCell, folder: Path = CELLS, scratch: Path = SCRATCH, shelf: Path = CHECKPOINTS
 ) -> dict:
-    """Train (or go on training) and test one cell, write its record, and ship the first seed's model."""
+    """Train one cell or continue its training, test it, write its record, and ship the first seed's model."""
 
     def measure(model) -> dict:
         own = {"model": cell.model, "epochs": cell.epochs}

@@ -97,7 +97,7 @@ def test_clips(numbers):
 def title(followed: tokens.Followed, label: int) -> str:
     from stvit.data.scenes import MOTIONS
 
-    return f"{MOTIONS[label]}, told {MOTIONS[followed.told]}"
+    return f"{MOTIONS[label]}, told {MOTIONS[followed.predicted]}"
 
 
 def tested_again() -> pd.DataFrame:

@@ -72,7 +72,7 @@ def compared(epochs: int, folder=CELLS) -> list[dict]:
         mean, sd, _ = spread(list(own.values()))
         differences = paired(own, base) if model != DENSE else []
         difference, _, half = spread(differences)
-        if len(differences) < FEWEST:  # an interval from two seeds says nothing
+        if len(differences) < FEWEST:  # an interval from two seeds is too wide to use
             half = None
         flops = next((record["multiply_adds"] for record in records.values()), None)
         cost = cost or flops

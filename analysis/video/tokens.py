@@ -24,13 +24,13 @@ class Followed(NamedTuple):
     frames: (T, H, W, 3) uint8
     shares: name of the layer → (T', M, N) how much of each semantic token comes from each patch of a frame
     grid: of the patches in stage 3
-    told: the label that the model tells
+    predicted: the label that the model predicts
     """
 
     frames: np.ndarray
     shares: dict[str, Tensor]
     grid: tuple[int, int]
-    told: int
+    predicted: int
 
     def labels(self, layer: str) -> np.ndarray:
         """(T', N): the semantic token that takes most of each patch."""

@@ -2,7 +2,7 @@
 
 ``compute(options) -> frame``, ``plot(frame) -> figure``, ``words(frame) -> str``, TITLE, CAPTION and ALT;
 ``condense(frame) -> frame``, where the frame is long, is what the page and the terminal show. TIMED names the
-columns that were measured by a clock.
+columns that are timings.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Closed forms of the methods that drop or merge tokens between blocks: EViT, BAT and DynamicViT.
 
 What a reduction itself spends (class attention, similarities, merging, predictors) has the part "reduction".
-The papers' figures leave it out: BAT's come from a counter that sees the blocks alone.
+The papers' figures leave it out: BAT's come from a counter of the blocks alone.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Here(NamedTuple):
 
 
 class Left(NamedTuple):
-    """The patch tokens that are left, and the multiply-adds of finding them: products, and norms apart."""
+    """The patch tokens that are left, and the multiply-adds of finding them: products (``flops``) and ``norms``."""
 
     tokens: int
     flops: int

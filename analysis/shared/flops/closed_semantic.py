@@ -153,7 +153,7 @@ def recovery_bordered(name: str, C: int, X: Map, reach: int = 9) -> Iterator[Ter
 
 
 def trunk(C: int, depths: Sequence[int], grid: Grid, training: bool) -> tuple[list[Term], int, Grid]:
-    """Stem, stages 1 and 2, and the mergings behind them; then the channels and the map of stage 3."""
+    """Stem, stages 1 and 2, and the mergings after them; then the channels and the map of stage 3."""
     terms = [*conv_stem(grid, C, training)]
     for number in (1, 2):
         terms += stage(number, C, grid, depths[number - 1])
@@ -205,8 +205,8 @@ def stvit_video_swin(
     pooling: str = "max",
     apart: Apart = (False, False),
 ) -> Cost:
-    """STViT on Video Swin: windows of 8×7×7 and a patch stem; all behind the base blocks frame by frame, with
-    the keys 4 × 100 without the centers, projected in each window, then all tokens. ``frames`` behind the patches."""
+    """STViT on Video Swin: windows of 8×7×7 and a patch stem; everything after the base blocks frame by frame, with
+    the keys 4 × 100 without the centers, projected in each window, then all tokens. ``frames``: after the patches."""
     grid, span = (56, 56), min(8, frames)
     terms = [*patch_stem(grid, C, frames, taps=32)]
     for number in (1, 2):
@@ -268,7 +268,7 @@ def stvit_r_swin(
 
 
 def _with_norms(terms: list[Term], C: int, grid: Grid) -> Iterator[Term]:
-    """The trunk, with a norm behind each of its two stages."""
+    """The trunk, with a norm after each of its two stages."""
     for term in terms:
         if term.layer.startswith("merging") and term.kind == "norms":
             number = int(term.layer.split()[1])
@@ -286,7 +286,7 @@ def without_units(
     dense: int = 0,
 ) -> Cost:
     """Table 9's "w/o DU": one STGM after ``base`` blocks of stage 3, semantic blocks, ``recoveries`` recovery
-    layers, and ``dense`` window blocks behind them on the recovered map."""
+    layers, and ``dense`` window blocks after them on the recovered map."""
     terms, C, grid = trunk(C, depths, (56, 56), training=True)
     X, names = Map(grid), [f"stage 3 block {i}" for i in range(base + 1, depths[2] + 1)]
     terms += stage(3, C, grid, base)

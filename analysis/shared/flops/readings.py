@@ -1,4 +1,4 @@
-"""How each printed cell is read: which model, with which options, and how the table rounds.
+"""How each printed FLOPs cell is interpreted: which model, with which options, and how the table rounds.
 
 Plain data and no torch: a reading names a closed form and its numbers, and how to build the same model.
 """
