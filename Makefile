@@ -2,6 +2,7 @@
 # make test        set up, then the whole test suite
 # make lab         JupyterLab on the notebooks
 # make gpu         what wants a CUDA device, inside BUDGET seconds, into OUT (DEVICE=cpu rehearses it)
+# make docs        the documentation, into docs/_build
 # make lint        ruff: rules and format
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help reproduce test lab gpu lint format clean
+.PHONY: help reproduce test lab gpu docs lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -42,6 +43,11 @@ OUT    ?= gpu-results
 FOLDER ?=
 gpu:
 	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) -m analysis.gpu --steps $(STEPS) --budget $(BUDGET) --device $(DEVICE) --out $(OUT) --folder "$(FOLDER)"
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "The documentation: docs/_build/html/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

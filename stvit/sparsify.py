@@ -75,10 +75,15 @@ def sparsify(
 ) -> nn.Module:
     """A copy of ``model`` that computes with fewer tokens; the weights are the model's, new parts are fresh.
 
-    method "stvit": ``tokens`` semantic tokens (16) from layer ``at`` (5, counted from 1) on; ``choices``
-        are those of ``SemanticTokens.equip``: stgm_layers, pooling, initialization, position, keep_prefix
-    method, one of ``stvit.reduce.METHODS`` by name, or a class of ``stvit.reduce.Reduction``: reductions in
-        the layers ``at`` (the method's own); ``choices`` are the method's, such as keep_rate, r, fuse_token
+    method: "stvit", a method of ``stvit.reduce.METHODS`` by name ("bat", "evit", "dynamicvit", "tome", "topk", "ats",
+        "pitome", "mctf", "atc", "evovit" and others: ``python -m analysis.field`` lists them all), or a class of
+        ``stvit.reduce.Reduction``
+    tokens: semantic tokens of STViT (16), a number or (rows, columns); some methods have such a choice too
+    at: the layer from which STViT has semantic tokens (5, counted from 1), or the layers in which a method reduces
+        (default: the method's own)
+    choices: of STViT stgm_layers, pooling, initialization, position, keep_prefix; of a method its own, such as
+        keep_rate=0.7 or r=8; an unknown one is an error that names those there are
+
     A timm Swin gets its semantic tokens in windows: see ``stvit.models.sparsified_swin`` for what it takes.
     Raises ValueError with the reason where a model cannot be sparsified.
     """
