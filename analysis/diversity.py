@@ -22,7 +22,7 @@ NEEDED = ("bat", "evit", "topk", "random")  # without these there is no Figure 4
 REAL_METHODS = (*NEEDED, "tome", "meanpool")
 PRINTED = PAPER / "bat_fig6.csv"
 COLOURS = {**style.METHOD, "random": style.SKY, "meanpool": style.YELLOW}
-NAMES = {"bat": "BAT", "evit": "EViT", "dynamicvit": "DynamicViT"}  # of the printed series
+METHOD_NAMES = {"bat": "BAT", "evit": "EViT", "dynamicvit": "DynamicViT"}  # of the printed series
 
 
 def score(z):
@@ -96,7 +96,9 @@ def compute(
                 rows.append(dict(method=method, keep_rate=rate, tokens=count, score=mean))
     groups = pd.DataFrame(rows).groupby(["method", "keep_rate", "tokens"], sort=False).score
     frame = groups.agg(score="mean", sd="std").reset_index()
-    printed = pd.read_csv(PRINTED).replace({"series": {name: method for method, name in NAMES.items()}})
+    printed = pd.read_csv(PRINTED).replace(
+        {"series": {name: method for method, name in METHOD_NAMES.items()}}
+    )
     printed = printed.rename(columns={"series": "method", "top1": "printed_top1"})
     return frame.merge(
         printed[["method", "keep_rate", "printed_top1"]], how="left", on=["method", "keep_rate"]
@@ -125,7 +127,7 @@ def plot(frame):
         for method, rows in frame.groupby("method", sort=False):
             colour = COLOURS[method]
             dashed = "--" if method in ("random", "meanpool") else "-"
-            label = NAMES.get(method, method)
+            label = METHOD_NAMES.get(method, method)
             left.errorbar(
                 rows.keep_rate, rows.score, rows.sd, color=colour, ls=dashed, marker="o", label=label
             )
@@ -167,7 +169,7 @@ def plot_real(frame):
             ax.set(ylabel=ylabel)
             ax.set_title(title, fontsize=8)
         for series, rows in pd.read_csv(PRINTED).groupby("series", sort=False):
-            method = next((method for method, name in NAMES.items() if name == series), "topk")
+            method = next((method for method, name in METHOD_NAMES.items() if name == series), "topk")
             axes[2].plot(rows.keep_rate, rows.top1, color=COLOURS[method], ls=":", marker="s", label=series)
         axes[2].set(ylabel="top-1 on ImageNet (%)")
         axes[2].set_title("Accuracy, as printed", fontsize=8)
@@ -224,7 +226,7 @@ def deit(r: Report, frame, config: dict) -> None:
     """The section on DeiT-S, untrained where no weights were named."""
     table = frame.set_index(["method", "keep_rate"]).score
     first = max(frame.keep_rate)
-    shown = ", ".join(f"{NAMES.get(m, m)} {table[m, first]:.2f}" for m in dict.fromkeys(frame.method))
+    shown = ", ".join(f"{METHOD_NAMES.get(m, m)} {table[m, first]:.2f}" for m in dict.fromkeys(frame.method))
     r.prose(
         f"On DeiT-S with **{config['weights'] or 'untrained weights'}**, over six crops of two photographs, behind the "
         "last reduction. With untrained weights class attention is close to uniform, so the picture shows what the "

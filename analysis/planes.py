@@ -16,7 +16,7 @@ from analysis.results import PAPER, RESULTS, Report, output
 
 CELLS = RESULTS / "ablations" / "cells"
 SCENE_SIZE = 48  # pixels of the scenes that our methods are compared on
-SOURCES = {  # file → what its rows are called, and the table they are from
+PRINTED_SOURCES = {  # file → what its rows are called, and the table they are from
     "stvit_table1": "STViT, Table 1",
     "stvit_table4": "STViT, Table 4",
     "stvit_table10": "STViT, Table 10",
@@ -41,7 +41,7 @@ def printed():
     import pandas as pd
 
     frames = []
-    for file, source in SOURCES.items():
+    for file, source in PRINTED_SOURCES.items():
         rows = pd.read_csv(PAPER / f"{file}.csv")
         method = rows.get("method", rows.get("model", rows.get("series")))
         tokens, rate = rows.get("semantic_tokens"), rows.get("keep_rate")
@@ -260,7 +260,7 @@ def real(r: Report) -> None:
 
 def report(out: Path | None = None) -> None:
     points, own = printed(), ours()
-    inputs = [PAPER / f"{file}.csv" for file in SOURCES]
+    inputs = [PAPER / f"{file}.csv" for file in PRINTED_SOURCES]
     with Report(
         "planes", "Accuracy against cost", "python -m analysis.planes --report", {}, None, inputs, out
     ) as r:

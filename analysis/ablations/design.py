@@ -37,7 +37,7 @@ DENSE_ROW = Row("dense", "micro_deit", {}, {"DeiT-T": 72.2, "DeiT-S": 79.8, "Dei
 DENSE_TOKEN = Row("dense, class token", "micro_deit", TOKEN_HEAD, {"DeiT-S": 79.8})
 
 
-MERGERS = {
+PRINTED_MERGERS = {
     "average": 78.1, "max": 78.1, "spatial": 78.2, "convolution": 78.2, "mlp": 78.3,
     "k_means_1": 78.6, "k_means_3": 78.8, "density_peaks": 79.0,
 }  # fmt: skip
@@ -171,7 +171,10 @@ TABLES: tuple[Table, ...] = (
     Table(
         "bat_table4",
         "What becomes of inattentive tokens, keep rate 0.5 (BAT, Table 4)",
-        tuple(bat(name, 0.5, MERGERS[name], merger=name, clusters=3) for name in reversed(MERGERS)),
+        tuple(
+            bat(name, 0.5, PRINTED_MERGERS[name], merger=name, clusters=3)
+            for name in reversed(PRINTED_MERGERS)
+        ),
     ),
     Table(
         "bat_keep_rates",

@@ -19,7 +19,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from analysis.distilled.design import BASE, MARGIN, MERGERS, SEEDS, STEPS
+from analysis.distilled.design import BASE, BAT_STEPS, MARGIN, MERGERS, SEEDS
 from analysis.results import RESULTS
 from analysis.shared.statistics import paired, residual_spread, spread
 from analysis.shared.verdicts import FAILS, FEWEST, HOLDS, NOT_RUN, OPEN, combine, described, judge
@@ -44,7 +44,7 @@ def above(best: str, *others: str) -> tuple[Comparison, ...]:
 
 
 def steps(rate: float) -> tuple[Comparison, ...]:
-    names = [*(f"{name}, {rate}" for name in STEPS), f"BAT, keep rate {rate}"]
+    names = [*(f"{name}, {rate}" for name in BAT_STEPS), f"BAT, keep rate {rate}"]
     return tuple((later, "above", earlier) for earlier, later in pairwise(names))
 
 

@@ -75,7 +75,7 @@ def bat(name: str, keep_rate: float, **choices) -> Student:
     return Student(name, "bat", dict(keep_rate=keep_rate, **choices))
 
 
-STEPS = {
+BAT_STEPS = {
     "attentive tokens alone": dict(merger="none", pairs=0),
     "+ inattentive packed": dict(merger="pack", pairs=0),
     "+ inattentive clustered": dict(pairs=0),
@@ -116,8 +116,8 @@ TIERS: tuple[tuple[Student, ...], ...] = (
         stvit("relative positions", position="relative"),
     ),
     tuple(bat(f"BAT, keep rate {rate}", rate) for rate in (0.7, 0.5, 0.3)),
-    tuple(bat(f"{name}, 0.5", 0.5, **choices) for name, choices in STEPS.items()),
-    tuple(bat(f"{name}, 0.7", 0.7, **choices) for name, choices in STEPS.items()),
+    tuple(bat(f"{name}, 0.5", 0.5, **choices) for name, choices in BAT_STEPS.items()),
+    tuple(bat(f"{name}, 0.7", 0.7, **choices) for name, choices in BAT_STEPS.items()),
     tuple(bat(f"merger {name}, 0.5", 0.5, merger=name, clusters=3) for name in (*MERGERS, "density_peaks")),
     (
         bat("BAT", 0.47),
@@ -141,7 +141,9 @@ SHELF = (
 
 
 def steps_of(rate: float, printed: tuple[float, ...]) -> dict[str, float]:
-    return dict(zip((*(f"{name}, {rate}" for name in STEPS), f"BAT, keep rate {rate}"), printed, strict=True))
+    return dict(
+        zip((*(f"{name}, {rate}" for name in BAT_STEPS), f"BAT, keep rate {rate}"), printed, strict=True)
+    )
 
 
 TABLES: tuple[StudentTable, ...] = (

@@ -16,13 +16,13 @@ from stvit.data.crops import SIDE, image_files, scaled
 from stvit.data.images import read_rgb
 from stvit.data.photographs import debian, fingerprint, is_held_out, photographs_below, shipped
 
-MORE = (
+MORE_FOLDERS = (
     Path("/usr/share/backgrounds"),
     Path("/usr/share/wallpapers"),
     Path("/usr/share/doc/opencv-doc"),
 )
 STREETS = Path("/usr/share/doc/opencv-doc/examples/text")
-KINDS = ("scene", "texture", "science")
+PHOTO_KINDS = ("scene", "texture", "science")
 PACKED = ("learn", "test")
 FLAT = 0.15  # share of the pixels that may have one colour; in diagrams and screenshots more have
 
@@ -32,10 +32,10 @@ def split(folder: str | Path = "") -> tuple[list[Path], list[Path]]:
     packed = [Path(folder) / name for name in PACKED] if folder else []
     if packed and all(place.is_dir() for place in packed):
         return image_files(packed[0]), image_files(packed[1])
-    known = [*shipped(KINDS), *debian()]
+    known = [*shipped(PHOTO_KINDS), *debian()]
     test = [one.path for one in known if is_held_out(one)] + list(photographs_below(STREETS))
     marks = {fingerprint(path) for path in test}
-    places = (*MORE, *((Path(folder),) if folder else ()))
+    places = (*MORE_FOLDERS, *((Path(folder),) if folder else ()))
     found = [path for place in places for path in photographs_below(place) if STREETS not in path.parents]
     train = [path for path in unlike(found, marks) if not is_diagram(path)]
     return train, test

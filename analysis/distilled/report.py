@@ -57,7 +57,7 @@ def write(out: Path | None = None, cells: Path = CELLS) -> int:
             )  # fmt: skip
         known = tables.pilot()
         if len(known):
-            report.table("pilot", known, PILOT)
+            report.table("pilot", known, PILOT_TEXT)
         report.heading("Tables")
         for table in tables.shown(cells):
             report.table(
@@ -75,7 +75,7 @@ CONCLUSIONS = (
     "both sides, so that neither can be better by more than that."
 )
 
-PILOT = (
+PILOT_TEXT = (
     "The pilot of the learning rate, one rate for all parameters, which chose the grid's before any of its cells ran; "
     "at the first rate that was tried a seed of the grid had run too, and is here."
 )

@@ -22,7 +22,7 @@ from analysis.formats import dump
 from analysis.gpu.steps import STEPS, Step
 from analysis.results import environment
 
-PACKED = ".json", ".csv", ".log"
+PACKED_SUFFIXES = ".json", ".csv", ".log"
 
 
 def run(steps: list[Step], out: Path, budget: float, device: str, folder: str = "") -> list[dict]:
@@ -57,7 +57,11 @@ def start(words: list[str], log: Path, seconds: float) -> str:
 def pack(out: Path) -> Path:
     """All records of ``out`` in one file."""
     target = out / "records.tar.gz"
-    files = [path for path in sorted(out.rglob("*")) if path.suffix in PACKED and "cache" not in path.parts]
+    files = [
+        path
+        for path in sorted(out.rglob("*"))
+        if path.suffix in PACKED_SUFFIXES and "cache" not in path.parts
+    ]
     with tarfile.open(target, "w:gz") as archive:
         for path in files:
             archive.add(path, path.relative_to(out).as_posix())

@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 
 COLOURS = {**style.METHOD, "random": style.SKY, "meanpool": style.YELLOW, "kmeans": "#8c564b",
            "diversity alone": style.PURPLE}  # fmt: skip
-MORE = ("#17becf", "#8c9d2a", "#3f3f8f", "#e377c2", "#5f3c1e", "#66a61e", "#d62728")  # for others on a front
+MORE_COLOURS = (
+    "#17becf",
+    "#8c9d2a",
+    "#3f3f8f",
+    "#e377c2",
+    "#5f3c1e",
+    "#66a61e",
+    "#d62728",
+)  # for others on a front
 BASE = "topk"  # what methods are ranked against, at equal cost
-SHADES = ("#c6dbef", "#9ecae1", "#4a98c9", "#1764ab", "#08306b")  # keep rates, the lowest first
+BLUES = ("#c6dbef", "#9ecae1", "#4a98c9", "#1764ab", "#08306b")  # keep rates, the lowest first
 FIGURE_1 = {
     "topk": "importance alone (top-k)",
     "diversity alone": "diversity alone (clusters)",
@@ -55,7 +63,7 @@ def colours_of(frame: pd.DataFrame) -> dict[str, str]:
     good = ranking(frame[~(frame.keep_rate >= 1)])
     good = good[: good.index(BASE)] if BASE in good else good
     others = [row for row in best.row.unique() if row not in COLOURS and row in good]
-    return {**COLOURS, **dict(zip(others, itertools.cycle(MORE)))}
+    return {**COLOURS, **dict(zip(others, itertools.cycle(MORE_COLOURS)))}
 
 
 def draw_line(ax, rows: pd.DataFrame, x: str, y: str, colour: str | None) -> None:
@@ -81,7 +89,7 @@ def field(frame: pd.DataFrame, dense: bool) -> Figure:
     order = ranking(frame)
     places = {row: place for place, row in enumerate(reversed(order))}
     rates = sorted(frame.keep_rate.dropna().unique())
-    shades = dict(zip(rates, SHADES[-len(rates) :], strict=False))
+    shades = dict(zip(rates, BLUES[-len(rates) :], strict=False))
     with style.house_style():
         fig, axes = style.figure(style.PAGE, 0.19 * len(order) + 0.95, 1, len(panels), sharey=True)
         for ax, (measure, title) in zip(axes, panels, strict=True):

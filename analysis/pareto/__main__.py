@@ -20,7 +20,7 @@ from analysis.commands import Parser, at_least, command, new_folder
 from analysis.pareto.choice import QUALITIES
 from analysis.pareto.sweep import OWN, RATES, SweepRequest
 
-SHOWN = ("method", "setting", "times_as_fast", "share", "memory_share", "tokens")
+SHOWN_COLUMNS = ("method", "setting", "times_as_fast", "share", "memory_share", "tokens")
 
 
 def write(out: Path, frame, quality: str, sentence: str, found, request: SweepRequest) -> None:
@@ -92,7 +92,7 @@ def swept(args: argparse.Namespace) -> int:
     print(*found.notes, sep="\n", file=sys.stderr)
     write(args.out, frame, quality, sentence, found, request)
     if not formats.emit(frame, args):
-        columns = [*SHOWN, quality, f"{quality}_low", f"{quality}_high", "front_time", "front_flops"]
+        columns = [*SHOWN_COLUMNS, quality, f"{quality}_low", f"{quality}_high", "front_time", "front_flops"]
         print(formats.render(frame[columns], digits=3))
         print(f"\n{sentence}\n\nWritten: {args.out / 'pareto.html'}, pareto.png, table.csv")
     return 0

@@ -25,7 +25,7 @@ TABLE_TITLES = {  # file → where its numbers are from; batch 128 for images
     "stvit_table10": "STViT, Table 10",
     "bat_table1": "BAT, Table 1",
 }
-SIZE = {"T": "tiny", "S": "small", "B": "base"}
+SIZE_NAMES = {"T": "tiny", "S": "small", "B": "base"}
 TRUNKS = {
     "DeiT": "deit_{}_patch16_224",
     "Swin": "swin_{}_patch4_window7_224",
@@ -92,7 +92,7 @@ def spec_of(model: str, backbone: str, tokens: float, moved: bool) -> str | None
     if match is None:
         return None
     sparse, trunk, size = match.groups()
-    spec = ("stvit_" if sparse else "") + TRUNKS[trunk].format(SIZE[size])
+    spec = ("stvit_" if sparse else "") + TRUNKS[trunk].format(SIZE_NAMES[size])
     if sparse and trunk in ("DeiT", "LV-ViT"):
         return None if tokens != tokens else f"{spec}:num_semantic_tokens={int(tokens)}"
     if tokens in WINDOW:

@@ -7,7 +7,7 @@ from analysis.shared.models import Subject, available, open_model
 DENSE = "micro_deit_class_token"
 TRAINED = {"BAT": "micro_bat", "DynamicViT": "micro_dynamicvit"}
 SEMANTIC_MODELS = {"STViT": "micro_stvit_16"}
-OFF_THE_SHELF = {  # put into the dense model, not trained again
+OFF_THE_SHELF_CHOICES = {  # put into the dense model, not trained again
     "BAT": dict(method="bat", keep_rate=0.6),
     "EViT": dict(method="evit", keep_rate=0.6),
     "DynamicViT": dict(method="dynamicvit", keep_rate=0.6),
@@ -30,7 +30,7 @@ def off_the_shelf(name: str, dense: Subject | None = None) -> Subject:
     dense = dense or open_model(DENSE)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        model = stvit.sparsify(dense.model, **OFF_THE_SHELF[name])
+        model = stvit.sparsify(dense.model, **OFF_THE_SHELF_CHOICES[name])
     learned = name == "DynamicViT"  # its predictors know nothing yet
     return Subject(
         f"{dense.name}, off the shelf",

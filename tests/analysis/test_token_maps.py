@@ -16,14 +16,14 @@ from analysis.shared.models import Subject, open_model
 from analysis.shared.token_maps import colours
 from analysis.token_maps import __main__ as command
 from analysis.token_maps import fates, figures, follow, measure, report
-from analysis.token_maps.subjects import DENSE, OFF_THE_SHELF, off_the_shelf
+from analysis.token_maps.subjects import DENSE, OFF_THE_SHELF_CHOICES, off_the_shelf
 from stvit.reduce import METHODS
 from stvit.reduce.learned import LearnedTokens  # they share out each token
 
 torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("name", OFF_THE_SHELF)
+@pytest.mark.parametrize("name", OFF_THE_SHELF_CHOICES)
 def test_every_patch_has_one_fate(name):
     subject = off_the_shelf(name)
     for stage in follow(subject.model, torch.randn(2, 3, 48, 48)):

@@ -20,7 +20,7 @@ CAPTION = (
     "against r = λσ²p_max; collapse is predicted from r = 1 on."
 )
 ALT = "Error against iteration for several noise levels, and the largest final weight against r."
-K, D, N, THETA, STEPS = 8, 64, 256, math.pi / 4, 12
+K, D, N, THETA, ITERATIONS = 8, 64, 256, math.pi / 4, 12
 SIGMAS = (0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 
 
@@ -30,7 +30,7 @@ def instability(p: Problem, n: int) -> float:
     return p.lam * p.sigma**2 * min(1.0, math.exp(min(exponent, 50.0)) / n)
 
 
-def population(p: Problem, steps: int = STEPS) -> list[np.ndarray]:
+def population(p: Problem, steps: int = ITERATIONS) -> list[np.ndarray]:
     """q, m∞(q), m∞ of that normalised, …: the queries of each step in the limit n → ∞."""
     path = [p.q]
     for _ in range(steps):
@@ -39,7 +39,7 @@ def population(p: Problem, steps: int = STEPS) -> list[np.ndarray]:
     return path
 
 
-def on_tokens(p: Problem, n: int, rng, steps: int = STEPS) -> tuple[np.ndarray, float]:
+def on_tokens(p: Problem, n: int, rng, steps: int = ITERATIONS) -> tuple[np.ndarray, float]:
     """1 − cos after each step on one set of tokens, and the largest weight of the last step."""
     x = p.mu[:, None] + p.sigma / math.sqrt(p.d) * rng.standard_normal((p.K, n, p.d))
     x, q, path = x.reshape(-1, p.d), p.q, []
@@ -107,7 +107,7 @@ def condense(frame: pd.DataFrame) -> pd.DataFrame:
         "r": "r",
         "first": "1 − cos, step 1",
         "second": "step 2",
-        "last": f"step {STEPS}",
+        "last": f"step {ITERATIONS}",
         "standard_error": "s.e. of the last",
         "floor": "½σ²e^v/n",
         "top": "largest weight",
@@ -127,7 +127,7 @@ def plot(frame: pd.DataFrame):
     with style.house_style():
         fig, (left, right) = style.figure(style.PAGE, 2.8, columns=2, width_ratios=(1.35, 1))
         shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(rows)))
-        steps = np.arange(1, STEPS + 1)
+        steps = np.arange(1, ITERATIONS + 1)
         for row, color in zip(rows.itertuples(), shades, strict=True):
             left.plot(
                 steps, row.path, "o-", color=color, markersize=2.5, linewidth=1, label=f"σ = {row.sigma:g}"
@@ -151,13 +151,13 @@ def words(frame: pd.DataFrame) -> str:
     text = (
         f"In the population limit the tangent along the query's tilt shrinks by ρ/(1+ρ) a step: the third "
         f"step agrees within {off:.1%}. On a finite sample it stops early: where nothing collapses, step "
-        f"{STEPS} stands at {(stable['last'] / stable.floor).min():.2g}-"
+        f"{ITERATIONS} stands at {(stable['last'] / stable.floor).min():.2g}-"
         f"{(stable['last'] / stable.floor).max():.2g} times ½σ²e^v/n. r = λσ²p_max ≥ 1 foretells on "
         f"{agree} of {len(rows)} noise levels whether most runs collapse onto a single token. "
     )
     if len(ruined):
         text += (
-            f"From σ = {ruined.sigma.min():g} on, {STEPS} steps are worse than one by a factor of two "
+            f"From σ = {ruined.sigma.min():g} on, {ITERATIONS} steps are worse than one by a factor of two "
             f"or more "
             f"(up to {(ruined['last'] / ruined['first']).max():.2g}). "
         )

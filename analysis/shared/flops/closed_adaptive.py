@@ -97,7 +97,7 @@ METHODS: dict[str, KnownMethod] = {
 
 def adaptive_vit(C: int, method: str, **shape_and_choices) -> Cost:
     """DeiT with one of ``METHODS``; keywords are those of ``closed_rivals.deit_with``."""
-    return deit_with(METHODS, LAYERS, C, method, **shape_and_choices)
+    return deit_with(METHODS, LAYER_TERMS, C, method, **shape_and_choices)
 
 
 def few_queries(layer: str, C: int, N: int, M: int) -> Iterator[Term]:
@@ -108,7 +108,7 @@ def few_queries(layer: str, C: int, N: int, M: int) -> Iterator[Term]:
     yield Term("base", layer, "FFN", ffn(M, C), 9 * M * C)
 
 
-LAYERS: dict[str, Callable[[str, int, int, int], Iterator[Term]]] = {
+LAYER_TERMS: dict[str, Callable[[str, int, int, int], Iterator[Term]]] = {
     "in front": lambda layer, C, N, M: block("base", layer, C, M),
     "around": lambda layer, C, N, M: block("base", layer, C, M),
     "queries": few_queries,

@@ -194,7 +194,7 @@ def deit_with(
 
 def rival_vit(C: int, method: str, **shape_and_choices) -> Cost:
     """DeiT with one of ``METHODS``; keywords are those of ``deit_with``."""
-    return deit_with(METHODS, LAYERS, C, method, **shape_and_choices)
+    return deit_with(METHODS, LAYER_TERMS, C, method, **shape_and_choices)
 
 
 def ahead(layer: str, C: int, N: int, M: int) -> Iterator[Term]:
@@ -209,7 +209,7 @@ def ahead(layer: str, C: int, N: int, M: int) -> Iterator[Term]:
     yield Term("base", layer, "FFN", ffn(M, C), 9 * M * C)
 
 
-LAYERS: dict[str, Callable[[str, int, int, int], Iterator[Term]]] = {
+LAYER_TERMS: dict[str, Callable[[str, int, int, int], Iterator[Term]]] = {
     "in front": lambda layer, C, N, M: block("base", layer, C, M),
     "within": lambda layer, C, N, M: block("base", layer, C, N, kept=M),
     "after": lambda layer, C, N, M: block("base", layer, C, N),

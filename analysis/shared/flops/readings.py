@@ -31,7 +31,7 @@ FAMILIES = {
     "stvit_r_swin": closed_semantic.stvit_r_swin,
 }
 WIDTH = {"T": 192, "S": 384, "B": 768}
-SIZE = {"T": "tiny", "S": "small", "B": "base"}
+SIZE_NAMES = {"T": "tiny", "S": "small", "B": "base"}
 IMAGE_SHAPE = (1, 3, 224, 224)
 
 
@@ -96,7 +96,7 @@ def readings() -> dict[tuple[str, str, str, str], Reading]:
 
 def dense_deit(size: str, class_token: bool, text: str, rounding: str = ROUND_HALF_EVEN) -> Reading:
     options = {} if class_token else {"class_token": False, "global_pool": "avg", "fc_norm": False}
-    build = Build(f"deit_{SIZE[size]}_patch16_224", options)
+    build = Build(f"deit_{SIZE_NAMES[size]}_patch16_224", options)
     return Reading("deit", {"C": WIDTH[size], "class_token": class_token}, text, build, rounding)
 
 
@@ -105,7 +105,7 @@ def stvit_deit(size: str, text: str, rounding: str = ROUND_HALF_EVEN, **options)
     numbers = {"C": WIDTH[size], **options}
     numbers["tokens"] = numbers.pop("num_semantic_tokens", 16)
     return Reading(
-        "stvit_deit", numbers, text, Build(f"stvit_deit_{SIZE[size]}_patch16_224", options), rounding
+        "stvit_deit", numbers, text, Build(f"stvit_deit_{SIZE_NAMES[size]}_patch16_224", options), rounding
     )
 
 
@@ -141,7 +141,7 @@ def _tables_8_13():
 
 
 def swin_numbers(size: str) -> dict[str, Any]:
-    C, depths = closed_local.SWIN[SIZE[size]]
+    C, depths = closed_local.SWIN[SIZE_NAMES[size]]
     return {"C": C, "depths": depths}
 
 
@@ -164,7 +164,7 @@ def _table_2():
         columns += [(f"M={w * w}", w, base) for w in (2, 3, 4)]
         for setting, w, at in columns:
             options = {"semantic_window": w, "base_depth": at, "project_keys": "per_window"}
-            build = Build(f"stvit_swin_{SIZE[size]}_patch4_window7_224", options, IMAGE_SHAPE, True)
+            build = Build(f"stvit_swin_{SIZE_NAMES[size]}_patch4_window7_224", options, IMAGE_SHAPE, True)
             spec = {**numbers, "base": at, "semantic_window": w, "once": False, "bn_training": True}
             reading = Reading("stvit_swin", spec, text, build)
             if size == "B" and at == 8:
@@ -181,7 +181,7 @@ def _tables_3_5_12():
     found = {}
     for size in "SB":
         numbers = swin_numbers(size)
-        name = f"stvit_r_swin_{SIZE[size]}_patch4_window7_224"
+        name = f"stvit_r_swin_{SIZE_NAMES[size]}_patch4_window7_224"
         text = "the authors' released model, three dumbbell units of six; BatchNorm as in training"
         spec = {**numbers, "pooling": "max", "once": False, "bn_training": True}
         build = Build(f"{name}.released", {}, IMAGE_SHAPE, True)
@@ -215,7 +215,7 @@ def _table_6():
             "projected window by window, then 196 + 36"
         )
         options = {"pooling": "max", "project_keys": "per_window"}
-        build = Build(f"stvit_video_swin_{SIZE[size]}", options, shape)
+        build = Build(f"stvit_video_swin_{SIZE_NAMES[size]}", options, shape)
         spec = {**swin_numbers(size), "base": base}
         key = ("STViT", "6", f"STViT-VideoSwin-{size}", "32x224x224, M=9")
         found[key] = Reading("stvit_video_swin", spec, text, build)
@@ -267,7 +267,7 @@ BAT_STEPS = {  # Table 3: what the method's choices are at each step
 
 def reduced(method: str, size: str, k: float, **choices) -> Reading:
     text = "⌈k·n⌉ + 1 of n patch tokens stay in blocks 4, 7 and 10; " + APART
-    build = Build(f"{method}_deit_{SIZE[size]}_patch16_224", {"keep_rate": k, **choices})
+    build = Build(f"{method}_deit_{SIZE_NAMES[size]}_patch16_224", {"keep_rate": k, **choices})
     numbers = {"C": WIDTH[size], "method": method, "keep_rate": k, **choices}
     return Reading("reduced_vit", numbers, text, build)
 
@@ -285,7 +285,7 @@ def _bat():
             "dynamic_vit",
             {"C": WIDTH[size], "keep_rate": 0.7},
             "⌊196·kⁱ⌋ patch tokens stay from blocks 4, 7 and 10 on; predictors are left out and shown apart",
-            Build(f"dynamicvit_deit_{SIZE[size]}_patch16_224", {"keep_rate": 0.7}),
+            Build(f"dynamicvit_deit_{SIZE_NAMES[size]}_patch16_224", {"keep_rate": 0.7}),
             reproduced=size == "S",
         )
     found["BAT", "1", "EViT+BAT-DeiT-S", "k=0.7"] = reduced("bat", "S", 0.7, fuse_token=True)
