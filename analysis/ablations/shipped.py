@@ -14,7 +14,6 @@ from analysis.shared.shelf import Shelf, recounted
 SHIPPED = {
     "micro_deit": ("stvit_table1", "dense"),
     "micro_stvit_4": ("stvit_table1", "4 tokens"),
-    "micro_stvit_9": ("stvit_table1", "9 tokens"),
     "micro_stvit_16": ("stvit_table1", "16 tokens"),
     "micro_stvit_global": ("stvit_table7", "global"),
     "micro_deit_class_token": ("stvit_table4", "dense, class token"),

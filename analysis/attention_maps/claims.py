@@ -9,7 +9,7 @@ from analysis.shared.models import available
 DENSE, SPARSE = "micro_deit_class_token", "micro_stvit_16"
 BOTH, GLOBAL = "micro_stvit_4", "micro_stvit_global"
 SWIN_MODEL = "micro_stvit_swin"
-FAMILY = ("micro_stvit_4", "micro_stvit_9", "micro_stvit_16", GLOBAL)
+FAMILY = ("micro_stvit_4", "micro_stvit_16", GLOBAL)
 
 
 def claims(by_layer: pd.DataFrame, stgm: pd.DataFrame, window_maps) -> pd.DataFrame:

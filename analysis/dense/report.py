@@ -151,7 +151,7 @@ def pictures(report: Report) -> None:
         "Models in results/dense/checkpoints, weights in 8 bits: the score on all test scenes as trained, "
         "and on the first ones as shipped, recorded and counted again now.",
     )
-    names = {"segment_swin": "Swin", "segment_stvit_r": "STViT-R"}
+    names = {"segment_stvit_r": "STViT-R"}
     models = {title: shipped.open_shipped(name) for name, title in names.items() if name in found}
     if models:
         report.figure(

@@ -13,7 +13,6 @@ from analysis.dense.tables import SECTIONS
 from analysis.shared.shelf import Shelf
 
 SHIPPED = {
-    "segment_swin": ("segmentation", "Swin"),
     "segment_stvit_r": ("segmentation", "STViT-R"),
     "detect_stvit_r": ("detection", "STViT-R"),
 }

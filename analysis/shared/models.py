@@ -29,7 +29,6 @@ STAND_INS: dict[str, tuple[str, dict]] = {  # what has the shape of a checkpoint
     "micro_deit": ("micro_deit", {}),
     "micro_deit_class_token": ("micro_deit", TOKEN_HEAD),
     "micro_stvit_4": ("micro_stvit", {}),
-    "micro_stvit_9": ("micro_stvit", dict(num_semantic_tokens=9)),
     "micro_stvit_16": ("micro_stvit", dict(num_semantic_tokens=16)),
     "micro_stvit_global": ("micro_stvit", dict(initialization="global")),
     "micro_bat": ("micro_bat", dict(keep_rate=0.4)),

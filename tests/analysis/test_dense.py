@@ -144,23 +144,23 @@ def test_a_finished_model_is_shipped_in_eight_bits(tmp_path, monkeypatch):
     from stvit.dense.saved import save
 
     monkeypatch.setattr(shipped.segmentation, "test", lambda model, images: {"miou": 5.0})
-    model = create_segmenter("micro_swin", 3, dict(drop_path_rate=0.0), **PRESETS["micro"])
-    cell, (cells, scratch, shelf) = shipped.cell_of("segment_swin"), (tmp_path / part for part in "abc")
+    model = create_segmenter("micro_stvit_r_swin", 3, dict(drop_path_rate=0.0), **PRESETS["micro"])
+    cell, (cells, scratch, shelf) = shipped.cell_of("segment_stvit_r"), (tmp_path / part for part in "abc")
     cells.mkdir()
     (cells / f"{cell.address}.json").write_text(json.dumps({"address": cell.address, "test": {"miou": 6.0}}))
     whole = save(model, scratch / f"segment-{cell.address}" / "model") / "model.safetensors"
     assert (
-        shipped.ship(shelf, scratch, cells) == ["segment_swin"] and shipped.ship(shelf, scratch, cells) == []
+        shipped.ship(shelf, scratch, cells) == ["segment_stvit_r"] and shipped.ship(shelf, scratch, cells) == []
     )
-    record = json.loads((shelf / "segment_swin" / "record.json").read_text())
+    record = json.loads((shelf / "segment_stvit_r" / "record.json").read_text())
     assert record["shipped"] == {"images": 256, "miou": 5.0} and record["test"] == {"miou": 6.0}
-    kept, small = read_state_dict(whole), read_state_dict(shelf / "segment_swin")
+    kept, small = read_state_dict(whole), read_state_dict(shelf / "segment_stvit_r")
     name, norm = "decode_head.classifier.weight", "decode_head.bottleneck.batch_norm.running_var"
     assert torch.allclose(small[name].float(), kept[name], atol=1e-4)
     assert small[norm].equal(kept[norm]) and small.keys() == kept.keys()
-    assert whole.stat().st_size > 3 * (shelf / "segment_swin" / "model.safetensors").stat().st_size
-    assert shipped.available(shelf) == ["segment_swin"]
-    assert not shipped.open_shipped("segment_swin", shelf).training
+    assert whole.stat().st_size > 3 * (shelf / "segment_stvit_r" / "model.safetensors").stat().st_size
+    assert shipped.available(shelf) == ["segment_stvit_r"]
+    assert not shipped.open_shipped("segment_stvit_r", shelf).training
 
 
 def test_only_models_in_evaluation_mode_are_tested():
