@@ -150,7 +150,8 @@ def test_a_finished_model_is_shipped_in_eight_bits(tmp_path, monkeypatch):
     (cells / f"{cell.address}.json").write_text(json.dumps({"address": cell.address, "test": {"miou": 6.0}}))
     whole = save(model, scratch / f"segment-{cell.address}" / "model") / "model.safetensors"
     assert (
-        shipped.ship(shelf, scratch, cells) == ["segment_stvit_r"] and shipped.ship(shelf, scratch, cells) == []
+        shipped.ship(shelf, scratch, cells) == ["segment_stvit_r"]
+        and shipped.ship(shelf, scratch, cells) == []
     )
     record = json.loads((shelf / "segment_stvit_r" / "record.json").read_text())
     assert record["shipped"] == {"images": 256, "miou": 5.0} and record["test"] == {"miou": 6.0}
