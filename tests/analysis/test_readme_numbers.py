@@ -1,5 +1,6 @@
 """README's figures are those of the records."""
 
+import json
 import re
 from pathlib import Path
 
@@ -99,3 +100,22 @@ def test_what_its_probe_says_of_labels():
     assert guide.verdict == "cannot tell" and f"({guide.value} beside {guide.beside} % at" in TEXT
     tome = told("ToMe is above BAT", 0.5, table)
     assert tome.verdict == "holds" and f"and {tome.value} beside {tome.beside} % on Fashion-MNIST" in TEXT
+
+
+def test_distilled_students():
+    found = results("distilled/conclusions.csv")
+    evidence = " ".join(found.evidence)
+    for pair, said in {
+        "spatial − global": "58.2 ± 10.3 below",
+        "average pooling alone, 16 tokens": "average pooling alone by 15.3 ± 5.6",
+        "25 tokens − 25 tokens, adaptive pooling": "adaptive pooling by 8.9 ± 4.7",
+    }.items():
+        mean, half = map(float, re.search(rf"{pair}: \+([\d.]+) ± ([\d.]+)", evidence).groups())
+        assert f"{mean:.1f} ± {half:.1f}" in said and said in TEXT
+    assert "STViT, 16 tokens and spatial" in " ".join(found.equal.dropna())
+    curve = results("distilled/curve.csv")
+    shelf = curve[curve.crops == 0].set_index("row").cosine / 100
+    words = "untrained {:.3f}; off the shelf at like FLOPs EViT {:.3f}, BAT {:.3f}, and ToMe {:.3f}"
+    assert words.format(*shelf[["STViT, 16 tokens", "EViT", "BAT", "ToMe"]]) in TEXT
+    shipped = json.loads((ROOT / "results" / "distilled" / "shipped.json").read_text(encoding="utf-8"))
+    assert f"{shipped['bytes'] / 1e6:.1f} MB" in TEXT and f"photographs: {shipped['cosine']:.3f};" in TEXT
