@@ -21,7 +21,7 @@ import pandas as pd
 
 from analysis.distilled.design import BASE, BAT_STEPS, MARGIN, MERGERS, SEEDS
 from analysis.results import RESULTS
-from analysis.shared.statistics import paired, residual_spread, spread
+from analysis.shared.statistics import holm, paired, residual_spread, spread
 from analysis.shared.verdicts import FAILS, FEWEST, HOLDS, NOT_RUN, OPEN, combine, described, judge
 
 LEVEL = 0.05
@@ -181,12 +181,10 @@ def decide(found: Found, claims: tuple[StudentClaim, ...] = CLAIMS) -> dict[Comp
         differences = paired(found.get(comparison[0], {}), found.get(comparison[2], {}))
         if len(differences) >= FEWEST and spread_of is not None:
             tested[comparison] = chances(comparison[1], differences, *spread_of)
-    order = sorted(tested, key=lambda c: min(tested[c]))
-    decided, alive = dict.fromkeys(wanted, NOT_RUN), True
-    for rank, comparison in enumerate(order):
-        holds, fails = tested[comparison]
-        alive = alive and 2 * min(holds, fails) <= LEVEL / (len(order) - rank)
-        decided[comparison] = (HOLDS if holds <= fails else FAILS) if alive else OPEN
+    decided = dict.fromkeys(wanted, NOT_RUN)
+    corrected = holm([2 * min(both) for both in tested.values()])
+    for (comparison, (holds, fails)), p in zip(tested.items(), corrected, strict=True):
+        decided[comparison] = OPEN if p > LEVEL else HOLDS if holds <= fails else FAILS
     return decided
 
 
