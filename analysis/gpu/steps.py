@@ -13,7 +13,7 @@ TOY_MODELS = "deit_tiny_patch16_224,stvit_deit_tiny_patch16_224"
 
 @dataclass(frozen=True)
 class Step:
-    """share: of the budget; ``words`` (out, seconds, device) are what follows ``python -m``."""
+    """share: of the budget, in proportion; ``words`` (out, seconds, device) are what follows ``python -m``."""
 
     name: str
     about: str
@@ -54,10 +54,19 @@ class DistilledStep(Step):
         ]
 
 
+class RealLabels(Step):
+    def words(self, out: Path, seconds: float, device: str, folder: str = "") -> list[str]:
+        toy = ["--seeds", "1", "--training", "epochs=1", "train_images=640"]
+        given = toy if device == "cpu" else ["--device", "auto", "--jobs", "8"]
+        places = ["--cells", str(out / "real_labels"), "--minutes", f"{seconds / 60:.2f}"]
+        return ["analysis.real_labels", "run", *given, *places]
+
+
 STEPS = {
     step.name: step
     for step in (
         Speed("speed", "images a second, eager and compiled", 0.25),
         DistilledStep("distill", "students of the real model at full budget", 0.75),
+        RealLabels("labels", "the tables on Fashion-MNIST, from scratch", 0.5),
     )
 }

@@ -4,6 +4,7 @@ python -m analysis.real_labels list              the grid and how much of it is 
 python -m analysis.real_labels run               train what has no record yet; stop and repeat as you like
 python -m analysis.real_labels run --rows dense "4 tokens" --seeds 3
 python -m analysis.real_labels run --device auto --jobs 8      on a GPU, several cells at a time
+python -m analysis.real_labels run --training epochs=20 --cells runs/longer/cells      a budget of your own
 python -m analysis.real_labels tabulate          tables and verdicts from the records, also as CSV, JSON or LaTeX
 python -m analysis.real_labels pilot epochs=1 lr=0.02          how the recipe was chosen: the dense model alone
 python -m analysis.real_labels --report          tables and figure in results/real_labels, from the records
@@ -16,9 +17,11 @@ row's model from one seed; it takes some minutes of one core and is one file in 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from analysis import formats
 from analysis.commands import Parser, at_least, command, new_folder
+from analysis.real_labels.cells import CELLS, SCRATCH
 from analysis.real_labels.design import SEEDS, TABLES
 from analysis.shared import loop, tables
 
@@ -26,18 +29,22 @@ from analysis.shared import loop, tables
 def list_grid(args: argparse.Namespace) -> int:
     from analysis.real_labels.tables import progress
 
-    print(formats.render(progress(chosen(args), seeds(args))))
+    print(formats.render(progress(chosen(args), seeds(args), args.cells)))
     return 0
 
 
 def run(args: argparse.Namespace) -> int:
     from analysis.real_labels.cells import plan
     from analysis.real_labels.cells import run as run_cells
+    from stvit.training.config import pairs
 
     cells = plan(chosen(args), seeds(args))
     if args.rows:
         cells = named(cells, args.rows, chosen(args))
-    run_cells(cells, device=args.device, **loop.arguments_of(args))
+    if args.training:
+        cells = [cell.trained_otherwise(pairs(args.training)) for cell in cells]
+    scratch = SCRATCH if args.cells == CELLS else args.cells.parent / "cache" / "real_labels"
+    run_cells(cells, args.cells, scratch, args.device, **loop.arguments_of(args))
     return 0
 
 
@@ -67,11 +74,11 @@ def tabulate(args: argparse.Namespace) -> int:
     from analysis.real_labels.verdicts import verdicts
 
     for table in chosen(args):
-        frame = one(table, seeds(args))
+        frame = one(table, seeds(args), args.cells)
         if not formats.emit(frame.assign(table=table.name), args):
             print(f"\n{table.title}\n\n{formats.render(frame)}\n{table.note}")
     if args.table is None and not any(getattr(args, fmt) for fmt in formats.FORMATS[1:]):
-        print(f"\nConclusions\n\n{formats.render(verdicts(seeds=seeds(args)))}")
+        print(f"\nConclusions\n\n{formats.render(verdicts(seeds=seeds(args), folder=args.cells))}")
     return 0
 
 
@@ -92,13 +99,23 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--report", action="store_true", help="write results/real_labels with its record")
     parser.add_argument("--out", type=new_folder, help="folder for the report")
+    parser.add_argument(
+        "--cells", type=Path, default=CELLS, help="folder of the records (results/real_labels/cells)"
+    )
     common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--cells", type=Path, default=argparse.SUPPRESS, help="folder of the records")
     common.add_argument("--table", nargs="+", metavar="NAME", help="these alone (default: all)")
     common.add_argument("--seeds", type=at_least(1), default=len(SEEDS), help=f"seeds a row ({len(SEEDS)})")
     actions = parser.add_subparsers(dest="action")
     actions.add_parser("list", parents=[common], help="the grid and its progress").set_defaults(do=list_grid)
     runner = actions.add_parser("run", parents=[common], help="train what has no record yet")
     runner.add_argument("--rows", nargs="+", metavar="ROW", help="these alone, by their names in the tables")
+    runner.add_argument(
+        "--training",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="another budget, as epochs=20: other cells than the grid's",
+    )
     runner.add_argument(
         "--device", choices=("cpu", "auto"), default="cpu", help="auto takes a GPU where there is one (cpu)"
     )
@@ -117,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.report:
         from analysis.real_labels import report
 
-        return report.write(args.out)
+        return report.write(args.out, args.cells)
     if args.action is None:
         args.table, args.seeds = None, len(SEEDS)
         return list_grid(args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,10 @@ class RealLabelCell(TrainedCell):
         args = {**MODEL, **self.row.args}
         given = dict(model=self.row.model, model_args=args, seed=self.seed)
         return TrainConfig.of(**{**TRAINING, **self.row.training, **given, **changes})
+
+    def trained_otherwise(self, changes: dict) -> RealLabelCell:
+        """The same row and seed with another training, which makes it another cell."""
+        return replace(self, row=replace(self.row, training={**self.row.training, **changes}))
 
     def content(self) -> dict:
         """What decides the outcome: the training and the test."""

@@ -54,7 +54,7 @@ def test_a_step_that_does_not_end_is_stopped_and_all_is_packed(scripted, tmp_pat
 def test_what_cannot_be_is_said_in_one_line(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         gpu.main(["--steps", "fly", "--out", str(tmp_path)])
-    assert "unknown step 'fly'; choose from speed, distill" in capsys.readouterr().err
+    assert "unknown step 'fly'; choose from speed, distill, labels" in capsys.readouterr().err
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit):
         gpu.main(["--out", str(tmp_path)])
@@ -66,13 +66,17 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, monkeypatch, capsys):
 def test_the_commands_of_the_steps_are_read_by_their_parsers(name, device, tmp_path, monkeypatch):
     """The words reach each command's own work, past its parser."""
     import analysis.distilled.__main__ as distilled
+    import analysis.real_labels.__main__ as real_labels
     import analysis.throughput.__main__ as throughput
 
     reached = []
     monkeypatch.setattr(distilled, "run", lambda wanted, args: reached.append(args) or 0)
+    monkeypatch.setattr(real_labels, "run", lambda args: reached.append(args) or 0)
     module, *words = STEPS[name].words(tmp_path, 60.0, device)
     if module == "analysis.distilled":
         assert distilled.main(words) == 0 and reached[0].device == device
+    elif module == "analysis.real_labels":
+        assert real_labels.main(words) == 0 and reached[0].device == {"cuda": "auto", "cpu": "cpu"}[device]
     else:
         assert throughput.parser().parse_args(words).device == [device]
 

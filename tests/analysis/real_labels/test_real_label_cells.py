@@ -71,13 +71,33 @@ def test_a_cell_from_training_to_record(tmp_path, monkeypatch):
     for name, value in dict(epochs=2, batch_size=16, log_every=1).items():
         monkeypatch.setitem(design.TRAINING, name, value)
     cell = RealLabelCell(TINY, 0)
-    record = cells.run_cell(cell, tmp_path / "cells", tmp_path / "scratch")
+    record = cells.run_cell(cell, tmp_path / "cells", tmp_path / "scratch", device="auto")
     assert record_of(cell, tmp_path / "cells") == json.loads(json.dumps(record))
     assert record["images"] == 2 * 32 and len(record["curve"]) == 4
     each = unpack(record["test"]["each"], record["test"]["images"])
     assert len(each) == 20 and each.sum() == record["test"]["right"]
     assert record["fingerprint"] == fingerprint(TINY) and record["multiply_adds"] > 1e5
-    assert record["device"] == "cpu" and record["versions"]["torch"]
+    assert record["device"] in ("cpu", "cuda") and record["versions"]["torch"]
+
+
+def test_another_budget_is_another_cell():
+    cell = RealLabelCell(TINY, 0)
+    longer = cell.trained_otherwise(dict(epochs=20))
+    assert longer.config().epochs == 20 and longer.address != cell.address and longer.row.name == TINY.name
+    assert cell.trained_otherwise({}).address == cell.address
+
+
+def test_the_command_trains_what_is_missing(tmp_path, monkeypatch, capsys):
+    from analysis.real_labels.__main__ import main
+
+    write_mnist(tmp_path / "data" / "FashionMNIST" / "raw")
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "--rows", "9 tokens", "--seeds", "2", "--cells", "out/cells", "--training"]
+    assert main([*words, "epochs=1", "batch_size=20"]) == 0
+    assert "0 of 2 cells are finished, 2 to run" in capsys.readouterr().out
+    assert len(list((tmp_path / "out" / "cells").glob("*.json"))) == 2
+    assert main([*words, "epochs=1", "batch_size=20"]) == 0
+    assert "2 of 2 cells are finished, 0 to run" in capsys.readouterr().out
 
 
 def test_a_pilot_looks_at_no_test_image(tmp_path, monkeypatch):
