@@ -52,14 +52,8 @@ def test_what_contradicts_the_papers():
         "Accuracy grows with the number of semantic tokens",
         "Density peaks merge better than pooling and sub-sampling",
     ]
-    evidence = " ".join(found.evidence)
-    for row, (gap, half) in {
-        "36 tokens − 16 tokens": (9.7, 4.8),
-        "density_peaks − convolution": (3.2, 2.7),
-    }.items():
-        mean, width = map(float, re.search(rf"{row}: (-?[\d.]+) ± ([\d.]+)", evidence).groups())
-        assert (round(-mean, 1), round(width, 1)) == (gap, half)
-        assert f"{gap} ± {half} points" in TEXT
+    assert set(found.corrected) == {"cannot tell at this size"}
+    assert "none of the ablations' conclusions is left once all comparisons are corrected for" in TEXT
     claims = results("attention_maps/claims.csv")
     assert (claims[claims.claim == "maps stay with their windows"].holds_here == "no").all()
 
