@@ -2,8 +2,8 @@
 
 A source is a report that judges conclusions, read from its ``conclusions.csv``: a real model distilled, real labels
 from scratch, drawn scenes from scratch. ``together`` says "holds" or "does not hold" where a source does and
-none says the opposite, "sources differ" where they disagree, and else that none can decide. It is a word about these
-sources, and no test of its own: how much each can show is in its report, beside the differences.
+none says the opposite, "sources differ" where they disagree, and else that none can decide. It summarises these
+sources and is no test of its own: how much each can show is in its report, with the differences.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     both         BAT: attentive tokens, and clusters of the others
 
 Each is put into one dense model as it is, without training, at every keep rate. Fidelity is how often the reduced
-model says what the dense one says; it needs no labels, so that any ViT with a class token can be asked. On a shipped
+model predicts the dense one's class; it needs no labels, so any ViT with a class token will do. On a shipped
 checkpoint the images are test scenes, whose labels give the accuracy too.
 
 python -m analysis.importance --checkpoint micro_deit_class_token --images 1024

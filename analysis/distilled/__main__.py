@@ -29,7 +29,7 @@ EARLY = 4  # tiers before the learning curve
 
 
 def plan(scale: str) -> list[Cell]:
-    """All cells in the order of worth: of a tier all seeds, then the next tier; the learning curve in between."""
+    """All cells by priority: of a tier all seeds, then the next tier; the learning curve in between."""
     tiers = [[Cell(row, seed, scale=SCALES[scale]) for seed in SEEDS for row in tier] for tier in TIERS]
     first, early, late = tiers[0], tiers[1:EARLY], tiers[EARLY:]
     if scale != "grid":

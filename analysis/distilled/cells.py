@@ -1,4 +1,4 @@
-"""Cells: a student trained from one seed and tested on crops of photographs that nothing learned from.
+"""Cells: a student trained from one seed and tested on crops of photographs that no model was trained on.
 
 A cell's address is a hash of all that decides its outcome; a cell that has a record is not trained again.
 """
@@ -59,7 +59,7 @@ class Cell:
 
 @dataclass
 class World:
-    """The teacher, and what it says of the crops to learn from and of the held-out ones, by layer."""
+    """The teacher, and its outputs on training and held-out crops, by layer."""
 
     teacher: nn.Module
     train: dict[int, Taught]

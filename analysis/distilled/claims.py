@@ -4,11 +4,11 @@ A conclusion is a set of comparisons of two rows. "above" is about the sign of t
 allows MARGIN points of centred cosine. How a comparison is decided was fixed before any cell of the grid ran:
 
 1. Differences are paired by seed, which is the order of the crops and, where rows share them, the new parameters.
-2. The spread between seeds is taken as one over all complete rows of the grid (``sigma``); Student's t.
+2. The spread between seeds is pooled over all complete rows of the grid (``sigma``); Student's t.
 3. Holm's correction over all comparisons that were run, at 5 % for both sides together.
 
-A conclusion holds if all its comparisons do, and fails if one does. Beside it stands the verdict of the ablations'
-kind, from the pair's own three differences and without correction.
+A conclusion holds if all its comparisons do, and fails if one does. The verdict of the ablations' kind, from the
+pair's own three differences and without correction, is listed with it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The learning curve: STViT with 16 tokens by the crops it learned from, beside methods that learn nothing."""
+"""The learning curve: STViT with 16 tokens by the crops it learned from, and untrained methods to compare."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ MERGERS = ("average", "max", "spatial", "convolution", "mlp", "k_means_1", "k_me
 PRINTED_MERGERS = dict(zip(MERGERS, (78.1, 78.1, 78.2, 78.2, 78.3, 78.6, 78.8), strict=True))
 BASE = "STViT, 16 tokens"
 
-# In the order of worth: of a tier all seeds are trained before the next one begins.
+# By priority: of a tier all seeds are trained before the next one begins.
 TIERS: tuple[tuple[Student, ...], ...] = (
     (
         stvit(BASE),

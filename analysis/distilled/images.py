@@ -62,7 +62,7 @@ def unlike(paths: list[Path], marks: set) -> list[Path]:
 
 
 def is_diagram(path: Path) -> bool:
-    """Do many pixels have one and the same of 4,096 colours? Looked at without smoothing."""
+    """Do many pixels have one and the same of 4,096 colours? Checked before smoothing."""
     from PIL import Image
 
     with Image.open(path) as image:

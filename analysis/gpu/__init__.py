@@ -1,1 +1,1 @@
-"""Everything that wants a CUDA device, in the order of its value, inside a budget of seconds: ``make gpu``."""
+"""All runs that need a CUDA device, by priority, within a budget of seconds: ``make gpu``."""

@@ -1,4 +1,4 @@
-"""``python -m analysis.gpu``: what wants a CUDA device, in the order of its value, inside a budget of seconds.
+"""``python -m analysis.gpu``: all runs that need a CUDA device, by priority, within a budget of seconds.
 
 make gpu BUDGET=300 OUT=gpu-results                 speed, then students of the real model at full budget
 make gpu STEPS=distill BUDGET=300 OUT=gpu-results   one step alone
@@ -40,7 +40,7 @@ def run(steps: list[Step], out: Path, budget: float, device: str, folder: str = 
 
 
 def start(words: list[str], log: Path, seconds: float) -> str:
-    """ "done", "stopped" at the end of its time, or "failed" with the last line that it said."""
+    """ "done", "stopped" at the end of its time, or "failed" with the last line of its output."""
     with log.open("w", encoding="utf-8") as file:
         try:
             code = subprocess.run(

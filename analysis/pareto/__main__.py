@@ -4,9 +4,9 @@ python -m analysis.pareto --model dinov2_small --data holiday-photos
 python -m analysis.pareto --model vit_small_patch16_224 --data photos --batch 32 --loss 0.02
 python -m analysis.pareto --model runs/mine/model --data photos --methods bat evit tome random --device cuda
 
-All methods run as they are, without training, over a sweep of keep rates. Quality is how well the reduced model says
-what the dense one says, so that no labels are needed; FLOPs are counted; speed and memory are measured by turns with
-the dense model. What is measured is kept: a sweep that is stopped continues where it was.
+All methods run as they are, without training, over a sweep of keep rates. Quality is how well the reduced model
+agrees with the dense one, so that no labels are needed; FLOPs are counted; speed and memory are measured in turns
+with the dense model. What is measured is kept: a sweep that is stopped continues where it was.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class SweepRequest:
 
 
 class Sweep(NamedTuple):
-    """A row a setting, why methods are missing, and what was looked at."""
+    """A row a setting, why methods are missing, and which images were used."""
 
     rows: pd.DataFrame
     notes: list[str]
@@ -85,7 +85,7 @@ def run(request: SweepRequest, bar: bool = True) -> Sweep:
 
 
 def begin(request: SweepRequest) -> cells.Study:
-    """The dense model, and what it says of the crops."""
+    """The dense model, and its outputs on the crops."""
     import stvit
     from analysis.crops import cut
     from stvit.data.photographs import in_folder, shipped

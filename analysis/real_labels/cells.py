@@ -1,4 +1,4 @@
-"""One cell: a row's model trained from one seed on Fashion-MNIST, and which test images it names rightly."""
+"""One cell: a row's model trained from one seed on Fashion-MNIST, and which test images it classifies correctly."""
 
 from __future__ import annotations
 

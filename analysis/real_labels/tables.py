@@ -69,7 +69,7 @@ def seconds(record: dict) -> float:
 
 
 def against(records: dict[int, dict], base: dict[int, dict]) -> dict:
-    """The paired difference to the base row, and how many images only one of the two names rightly."""
+    """The paired difference to the base row, and how many images only one of the two classifies correctly."""
     difference, _, half = spread(paired(accuracies(records), accuracies(base)))
     gained, lost, half_images = by_image(records, base)
     return {
@@ -82,7 +82,7 @@ def against(records: dict[int, dict], base: dict[int, dict]) -> dict:
 
 
 def by_image(own: dict[int, dict], base: dict[int, dict]) -> tuple[float | None, float | None, float | None]:
-    """Images that only the row, and only the base, names rightly (mean over seeds); half the interval over images."""
+    """Images that only the row, and only the base, classifies correctly (mean over seeds); half their interval."""
     seeds = sorted(own.keys() & base.keys())
     if not seeds:
         return None, None, None
@@ -93,7 +93,7 @@ def by_image(own: dict[int, dict], base: dict[int, dict]) -> tuple[float | None,
 
 
 def right(record: dict) -> np.ndarray:
-    """Which test images a record names rightly."""
+    """Which test images a record's model classifies correctly."""
     return unpack(record["test"]["each"], record["test"]["images"])
 
 
