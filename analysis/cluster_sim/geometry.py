@@ -69,9 +69,16 @@ def centers(K: int, d: int, gamma: float = 0.0) -> np.ndarray:
 
 
 def _from_gram(K: int, d: int, gamma: float, rank: int) -> np.ndarray:
-    values, vectors = np.linalg.eigh((1 - gamma) * np.eye(K) + gamma * np.ones((K, K)))
-    mu = np.zeros((K, d))
-    mu[:, :rank] = (vectors * np.sqrt(np.clip(values, 0, None)))[:, K - rank :]
+    """The rows of the Gram matrix's Cholesky factor, in closed form: the same on every machine.
+
+    Below its diagonal entry each column is constant. (Eigenvectors of a repeated eigenvalue are what a machine's
+    LAPACK makes of them.)
+    """
+    mu, taken = np.zeros((K, d)), 0.0  # what the columns before take of a later row's squared norm
+    for j in range(rank):
+        mu[j, j] = math.sqrt(1 - taken)
+        mu[j + 1 :, j] = (gamma - taken) / mu[j, j]
+        taken += ((gamma - taken) / mu[j, j]) ** 2
     return mu / np.linalg.norm(mu, axis=1, keepdims=True)
 
 

@@ -79,3 +79,11 @@ def test_bad_problems_are_refused_in_one_line(change, condition):
     with pytest.raises(ValueError, match=condition) as caught:
         problem(**{"K": 8, "d": 32, "theta": math.pi / 4, "sigma": 1.0, **change})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("K", "gamma"), [(4, 0.3), (16, 0.9), (5, -0.2), (5, -0.25)])
+def test_centers_are_the_cholesky_factor(K, gamma):
+    """Which is unique: eigenvectors are not, so that they differ from one LAPACK to another."""
+    mu = centers(K, 8 if K < 8 else 20, gamma)
+    np.testing.assert_allclose(mu @ mu.T, (1 - gamma) * np.eye(K) + gamma, atol=1e-12)
+    assert (np.triu(mu[:, :K], 1) == 0).all() and (np.diag(mu) >= 0).all()

@@ -47,7 +47,7 @@ def test_the_comparison_sees_a_wrong_perpendicular_noise(monkeypatch):
 def test_chunks_do_not_change_the_distribution(monkeypatch):
     p, n, T = cs.problem(**SETTINGS[1]), 50, 3000
     whole = reduced(p, n, T, generator(3))
-    monkeypatch.setattr(sampler, "BLOCK", 16)  # chunks of a few tokens: the running maximum has to work
+    monkeypatch.setattr(sampler, "HELD_LOGITS", 16)  # chunks of a few tokens: the running maximum has to work
     parts = reduced(p, n, T, generator(4))
     pairs = zip(statistics(p, whole), statistics(p, parts), strict=True)
     assert min(ks_2samp(a, b).pvalue for a, b in pairs) > 1e-3
