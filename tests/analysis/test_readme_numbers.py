@@ -101,10 +101,13 @@ def test_distilled_students():
     evidence = " ".join(found.evidence)
     for pair, said in {
         "spatial − global": "58.2 ± 10.2 below",
+        "16 tokens − EViT": "Table 4) by 6.5 ± 4.7",
+        "16 tokens − DynamicViT": "DynamicViT is 10.6 ± 3.5 below",
+        "STGM at layer 9 − STViT, 16 tokens": "at layer 5 by 16.4 ± 0.7",
         "average pooling alone, 16 tokens": "average pooling alone by 15.3 ± 5.6",
         "25 tokens − 25 tokens, adaptive pooling": "adaptive pooling by 8.9 ± 4.7",
     }.items():
-        mean, half = map(float, re.search(rf"{pair}: \+([\d.]+) ± ([\d.]+)", evidence).groups())
+        mean, half = map(float, re.search(rf"{pair}: [+-]([\d.]+) ± ([\d.]+)", evidence).groups())
         assert f"{mean:.1f} ± {half:.1f}" in said and said in TEXT
     assert "STViT, 16 tokens and spatial" in " ".join(found.equal.dropna())
     curve = results("distilled/curve.csv")
