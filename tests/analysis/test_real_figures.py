@@ -101,7 +101,7 @@ def test_without_the_weights_a_line_says_what_is_missing(report, monkeypatch, tm
 
 
 def test_captions_of_token_maps_say_what_was_measured(monkeypatch, tmp_path):
-    monkeypatch.setattr(token_real, "CAPTIONS", tmp_path / "captions.csv")
+    monkeypatch.setattr(token_real, "CAPTION_VERDICTS", tmp_path / "captions.csv")
     assert token_real.said("Figure 2") == ""
     rows = [("BAT, Figure 2 (b)", "the background is masked", "holds", 0.9, 0.5),
             ("BAT, Figures 2 (d) and 5", "the rest is kept", "cannot tell", 0.4, 0.3)]  # fmt: skip
