@@ -40,7 +40,7 @@ HOME = (
 )  # the checkout; of an installed package the folder
 RESULTS = HOME / "results"
 PAPER = Path(str(files("analysis") / "paper"))  # the papers' printed tables
-LARGEST_SVG, LARGEST_PNG = 40_000, 200_000  # bytes; a vector figure beyond this is kept as pixels alone
+LARGEST_SVG, LARGEST_PNG = 25_000, 200_000  # bytes; a vector figure beyond this is kept as pixels alone
 PACKAGES = (
     "torch",
     "torchvision",

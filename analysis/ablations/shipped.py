@@ -17,7 +17,6 @@ SHIPPED = {
     "micro_stvit_16": ("stvit_table1", "16 tokens"),
     "micro_stvit_global": ("stvit_table7", "global"),
     "micro_deit_class_token": ("stvit_table4", "dense, class token"),
-    "micro_dynamicvit": ("stvit_table4", "DynamicViT"),
     "micro_bat": ("stvit_table4", "BAT"),
     "micro_swin": ("stvit_table9", "dense Swin"),
     "micro_stvit_r_swin": ("stvit_table9", "STViT-R"),

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.crops import Crops
-from analysis.formats import dump
 from analysis.images import normalised
 from analysis.offtheshelf import measure, settings
 from analysis.offtheshelf.settings import Setting
@@ -197,8 +196,11 @@ def code_of(method: str) -> str:
 
 
 def write(content: dict, path: Path) -> None:
+    """On one line: these are many small files."""
     scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    dump(content, scratch)
+    scratch.write_text(
+        json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     os.replace(scratch, path)
 
 

@@ -35,7 +35,6 @@ STAND_INS: dict[str, tuple[str, dict]] = {  # what has the shape of a checkpoint
     "micro_swin": ("micro_swin", {}),
     "micro_stvit_swin": ("micro_stvit_swin", {}),
     "micro_stvit_r_swin": ("micro_stvit_r_swin", {}),
-    "micro_dynamicvit": ("micro_dynamicvit", dict(TOKEN_HEAD, keep_rate=0.5)),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.shared.models import Subject, available, open_model
 
 DENSE = "micro_deit_class_token"
-TRAINED = {"BAT": "micro_bat", "DynamicViT": "micro_dynamicvit"}
+TRAINED = {"BAT": "micro_bat"}
 SEMANTIC_MODELS = {"STViT": "micro_stvit_16"}
 OFF_THE_SHELF_CHOICES = {  # put into the dense model, not trained again
     "BAT": dict(method="bat", keep_rate=0.6),
@@ -49,6 +49,6 @@ def methods() -> dict[str, Subject]:
             found[name] = open_model(checkpoint)
         else:
             found[name] = off_the_shelf(name, dense)
-    for name in ("EViT", "ToMe", "top-k", "random", "mean pooling"):
+    for name in ("EViT", "DynamicViT", "ToMe", "top-k", "random", "mean pooling"):
         found[name] = off_the_shelf(name, dense)
     return found
