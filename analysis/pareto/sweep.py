@@ -84,7 +84,7 @@ def run(request: SweepRequest, bar: bool = True) -> Sweep:
     return Sweep(frame, notes, content)
 
 
-def begin(request: SweepRequest) -> cells.Study:
+def begin(request: SweepRequest) -> cells.CropStudy:
     """The dense model, and its outputs on the crops."""
     import stvit
     from analysis.crops import cut
@@ -118,7 +118,7 @@ def own_size(name: str) -> int:
     return cfg.input_size[1] if cfg else 224
 
 
-def read(study: cells.Study, request: SweepRequest, setting: Setting) -> tuple[dict, dict] | None:
+def read(study: cells.CropStudy, request: SweepRequest, setting: Setting) -> tuple[dict, dict] | None:
     """What earlier runs have kept of a setting: its quality, and its speed on this device."""
     cell, path = cells.read(study, setting), speed_path(study, request, setting)
     if cell is None or not path.exists():
@@ -127,7 +127,7 @@ def read(study: cells.Study, request: SweepRequest, setting: Setting) -> tuple[d
     return (cell, speed) if speed["code"] == cell["code"] and speed["choices"] == cell["choices"] else None
 
 
-def work(study: cells.Study, request: SweepRequest, setting: Setting) -> tuple[dict, dict]:
+def work(study: cells.CropStudy, request: SweepRequest, setting: Setting) -> tuple[dict, dict]:
     """Measure a setting and keep what was found."""
     cell = cells.run(study, setting)
     model = settings.build(study.dense, setting).to(request.device)
@@ -139,7 +139,7 @@ def work(study: cells.Study, request: SweepRequest, setting: Setting) -> tuple[d
     return cell, found
 
 
-def speed_path(study: cells.Study, request: SweepRequest, setting: Setting) -> Path:
+def speed_path(study: cells.CropStudy, request: SweepRequest, setting: Setting) -> Path:
     folder = study.folder / f"speed-{request.device}-{request.threads}-{request.batch}".replace(":", "_")
     folder.mkdir(exist_ok=True)
     return folder / f"{setting.key}.json"

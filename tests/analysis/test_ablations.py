@@ -272,7 +272,7 @@ def test_assignments_of_swins_are_those_of_stage_three(name):
 
     torch.manual_seed(0)
     model = timm.create_model(name, depths=(1, 1, 6, 1)).eval()
-    assert purity.subject(model) == purity.Subject((8, 8), (4, 4), 16, "layers.2.blocks.")
+    assert purity.subject(model) == purity.TokenSource((8, 8), (4, 4), 16, "layers.2.blocks.")
     found = purity.measure(model, 8)
     first = model.layers[2].units[0].image + 1
     assert list(found) == [f"layer {first}", f"layer {first + 1}", "windows"]
