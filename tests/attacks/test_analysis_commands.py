@@ -48,7 +48,11 @@ REFUSED = [  # the analysis, what it is asked for, and words of the answer; DIR 
     ("attention_maps", "--image china --checkpoint eva02_tiny_patch14_224", "Eva has no attention layer"),
     ("attention_maps", "--image china --checkpoint resnet18", "ResNet is neither a plain ViT nor an STViT"),
     ("attention_maps", "--image china --checkpoint micro_bat", "neither a plain ViT nor an STViT"),
-    ("attention_maps", "--image china --head 99", "head 99 of a model with heads 1 to 4"),
+    (
+        "attention_maps",
+        "--image china --checkpoint micro_deit --head 99",
+        "head 99 of a model with heads 1 to 4",
+    ),
     ("attention_maps", "--image china --head 0", "--head: must be at least 1, not 0"),
     ("attention_maps", "--image scene:7 --size 48 72", "scenes are square, not 48 × 72"),
     ("attention_maps", "--checkpoint micro_swin", "neither a plain ViT nor an STViT"),

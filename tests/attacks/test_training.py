@@ -287,7 +287,7 @@ def test_errors_of_worker_processes_are_one_line(photographs, tmp_path, capsys, 
     }
     trainer = Trainer(TrainConfig.of(**{**changed, "workers": 1}))
     monkeypatch.setattr(trainer.source.loader.dataset, "transform", raise_value_error)
-    monkeypatch.setattr("stvit.train.Trainer", lambda config: trainer)
+    monkeypatch.setattr("stvit.train.Trainer", lambda config, task=None: trainer)
     assert main([*words(small(out)), "--data", str(data)]) == 1
     said = capsys.readouterr().out.splitlines()
     assert said[-1].startswith("error: ") and "bits must be between" in said[-1]
