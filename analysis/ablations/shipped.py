@@ -12,12 +12,10 @@ from analysis.ablations.design import CHECK_IMAGES, TABLES
 from analysis.shared.shelf import Shelf, recounted
 
 SHIPPED = {
-    "micro_deit": ("stvit_table1", "dense"),
     "micro_stvit_4": ("stvit_table1", "4 tokens"),
     "micro_stvit_16": ("stvit_table1", "16 tokens"),
     "micro_stvit_global": ("stvit_table7", "global"),
     "micro_deit_class_token": ("stvit_table4", "dense, class token"),
-    "micro_bat": ("stvit_table4", "BAT"),
     "micro_swin": ("stvit_table9", "dense Swin"),
     "micro_stvit_r_swin": ("stvit_table9", "STViT-R"),
     "micro_stvit_swin": ("stvit_table9", "STViT-Swin"),

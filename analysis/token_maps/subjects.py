@@ -1,11 +1,10 @@
-"""The methods to compare: trained checkpoints where they are at hand, else reductions put into the dense model."""
+"""The methods to compare: a trained STViT, and reductions that are put into the dense model."""
 
 from __future__ import annotations
 
-from analysis.shared.models import Subject, available, open_model
+from analysis.shared.models import Subject, open_model
 
 DENSE = "micro_deit_class_token"
-TRAINED = {"BAT": "micro_bat"}
 SEMANTIC_MODELS = {"STViT": "micro_stvit_16"}
 OFF_THE_SHELF_CHOICES = {  # put into the dense model, not trained again
     "BAT": dict(method="bat", keep_rate=0.6),
@@ -43,12 +42,8 @@ def off_the_shelf(name: str, dense: Subject | None = None) -> Subject:
 
 def methods() -> dict[str, Subject]:
     """One subject a method, in the order of the figures."""
-    found, at_hand, dense = {}, available(), open_model(DENSE)
-    for name, checkpoint in {**SEMANTIC_MODELS, **TRAINED}.items():
-        if checkpoint in at_hand or name in SEMANTIC_MODELS:
-            found[name] = open_model(checkpoint)
-        else:
-            found[name] = off_the_shelf(name, dense)
-    for name in ("EViT", "DynamicViT", "ToMe", "top-k", "random", "mean pooling"):
+    dense = open_model(DENSE)
+    found = {name: open_model(checkpoint) for name, checkpoint in SEMANTIC_MODELS.items()}
+    for name in ("BAT", "EViT", "DynamicViT", "ToMe", "top-k", "random", "mean pooling"):
         found[name] = off_the_shelf(name, dense)
     return found
