@@ -34,7 +34,7 @@ class KMeans(Reduction):
         self.keep_rate, self.iterations = check_rate(keep_rate), check_count("iterations", iterations)
 
     def plan(self, x: Tensor, seen: Seen) -> Plan:
-        count = x.shape[1]
+        count = int(x.shape[1])  # a number in tracing too, so that places can be compared
         kept = kept_count(count, self.keep_rate)
         if kept == count:
             return Plan(mass=seen.mass)
