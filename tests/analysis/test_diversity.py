@@ -80,6 +80,7 @@ def test_the_score_is_that_of_the_tokens_behind_the_last_reduction():
 def test_report_and_figure(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(real_table, "read", lambda: None)
     monkeypatch.setattr(diversity, "compute", lambda **choices: frame)
+    monkeypatch.setattr("analysis.results.LARGEST_SVG", 10**6)  # its words can be read in a vector figure
     diversity.report(tmp_path)
     record = json.loads((tmp_path / "record.json").read_text())
     assert "analysis/paper/bat_fig6.csv" in record["inputs"]

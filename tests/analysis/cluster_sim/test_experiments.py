@@ -152,7 +152,7 @@ def test_the_report_writes_what_its_record_names(tmp_path, monkeypatch):
     out = report.write(QUICK, "the command", tmp_path / "r", names=("lemmas", "heads"))
     record = json.loads((out / "record.json").read_text())
     files = [file for block in record["blocks"] for file in block.get("files", ())]
-    assert {"lemmas.csv", "lemmas.svg", "heads.png", "heads_rows.csv", "errata.csv"} <= set(files)
+    assert {"lemmas.csv", "lemmas.png", "heads.png", "heads_rows.csv", "errata.csv"} <= set(files)
     assert all((out / file).stat().st_size > 0 for file in files)
     headings = [block["text"] for block in record["blocks"] if block["kind"] == "heading"]
     assert [heading[:3] for heading in headings] == ["1. ", "9. ", "Err"]
