@@ -9,10 +9,10 @@ import numpy as np
 
 from analysis.images import read_photograph
 from analysis.results import digest
+from stvit.data.crops import draw_box
 from stvit.data.photographs import Photograph
 
 AREA = (0.15, 0.7)  # of the photograph that a crop covers
-ASPECT = (3 / 4, 4 / 3)
 
 
 class Crops(NamedTuple):
@@ -40,18 +40,9 @@ def cut(photographs: Sequence[Photograph], count: int, size: int, seed: int = 0)
     for number, photograph in enumerate(chosen):  # each is opened once
         picture = read_photograph(photograph.path, side=max(384, 2 * size))
         for place in np.flatnonzero(owner == number):
-            box = draw_box(*picture.size, np.random.default_rng([seed, place]))
+            box = draw_box(*picture.size, np.random.default_rng([seed, place]), AREA)
             images[place] = np.asarray(picture.resize((size, size), resample=3, box=box))
     return Crops(images, owner, chosen)
-
-
-def draw_box(width: int, height: int, generator: np.random.Generator) -> tuple[float, float, float, float]:
-    """(left, top, right, below) of a random part of an image, as crops for training are drawn."""
-    area = width * height * generator.uniform(*AREA)
-    aspect = np.exp(generator.uniform(*np.log(ASPECT)))
-    across, down = min(width, np.sqrt(area * aspect)), min(height, np.sqrt(area / aspect))
-    left, top = generator.uniform(0, width - across), generator.uniform(0, height - down)
-    return left, top, left + across, top + down
 
 
 def middles(photographs: Sequence[Photograph], size: int) -> np.ndarray:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis.bootstrap import claim, draws, interval
-from analysis.offtheshelf import settings
+from analysis.offtheshelf import claims, settings
 from analysis.offtheshelf.cells import COSTS_FILE, STUDY_FILE, code_of, plain, priced, write
-from analysis.offtheshelf.claims import PairedClaim
 from analysis.offtheshelf.settings import Setting
 from analysis.results import HOME, RESULTS, environment
 from analysis.shared.field import label
@@ -31,19 +30,7 @@ SHIPPED_CELLS, OWN = RESULTS / "offtheshelf" / "probes", HOME / ".cache" / "prob
 DENSE = "dense"
 BATCH, DRAWS = 50, 5000
 MARGIN = 1.0  # points of top-1, named before anything was measured
-CLAIMS = (
-    PairedClaim("BAT, Table 1", "BAT is above EViT", "bat", "evit"),
-    PairedClaim("EViT", "a fused token is better than none: EViT is above top-k", "evit", "topk"),
-    PairedClaim("BAT, Figure 1", "importance and diversity are above importance alone", "bat", "topk"),
-    PairedClaim(
-        "BAT, Figure 1", "importance and diversity are above diversity alone", "bat", "diversity alone"
-    ),
-    PairedClaim(
-        "both papers", "class attention tells which tokens matter: top-k is above random", "topk", "random"
-    ),
-    PairedClaim("ToMe", "merging alike tokens is above pruning, at equal multiply-adds", "tome", "topk"),
-    PairedClaim("this project", "ToMe is above BAT, at equal multiply-adds", "tome", "bat"),
-)
+CLAIMS = tuple(claim for claim in claims.CLAIMS if claim.measure == "cosine")  # those of the class feature
 
 
 class Asked(NamedTuple):

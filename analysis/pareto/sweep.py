@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from analysis.offtheshelf import cells, settings, tables
 from analysis.offtheshelf.settings import Setting
 from analysis.results import HOME
+from analysis.shared.loop import finish
 from analysis.throughput.memory import peak_bytes
 from analysis.throughput.turns import Patience, take_turns
 from analysis.throughput.variants import check_device, finisher
@@ -70,8 +71,6 @@ def run(request: SweepRequest, bar: bool = True) -> Sweep:
     study = begin(request)
     plan, notes = settings.plan(study.dense, study.cost, request.methods, request.rates)
     plan = sorted(plan, key=lambda one: request.rates.index(one.rate) if one.rate else len(request.rates))
-    from analysis.shared.loop import finish
-
     measured = finish(plan, partial(read, study, request), partial(work, study, request), bar=bar)
     content = json.loads((study.folder / cells.STUDY_FILE).read_text(encoding="utf-8"))
     frame = tables.table({**content, "cells": [cell for cell, _ in measured]})

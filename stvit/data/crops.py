@@ -49,9 +49,11 @@ def scaled(picture: Image.Image, side: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
 
 
-def draw_box(width: int, height: int, chance: np.random.Generator) -> tuple[float, float, float, float]:
-    """(left, top, right, below) of a random part of an image."""
-    area = width * height * chance.uniform(*AREA)
+def draw_box(
+    width: int, height: int, chance: np.random.Generator, share: tuple[float, float] = AREA
+) -> tuple[float, float, float, float]:
+    """(left, top, right, below) of a random part of an image, which covers ``share`` of it, from least to most."""
+    area = width * height * chance.uniform(*share)
     aspect = np.exp(chance.uniform(*np.log(ASPECT)))
     across, down = min(width, np.sqrt(area * aspect)), min(height, np.sqrt(area / aspect))
     left, top = chance.uniform(0, width - across), chance.uniform(0, height - down)

@@ -78,7 +78,7 @@ def test_crops_are_those_of_their_seed_and_more_of_them_begin_with_the_same():
 
 def test_boxes_lie_inside_and_cover_what_was_asked_for():
     generator = np.random.default_rng(0)
-    boxes = np.array([draw_box(400, 300, generator) for _ in range(500)])
+    boxes = np.array([draw_box(400, 300, generator, AREA) for _ in range(500)])
     assert (boxes >= 0).all() and (boxes[:, 2] <= 400).all() and (boxes[:, 3] <= 300).all()
     shares = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / 120_000
     assert shares.max() <= AREA[1] + 1e-9 and shares.min() > AREA[0] * 0.9
