@@ -18,6 +18,7 @@ ROOMS = [
     ("stvit.record",),
     ("stvit.reduce",),
     ("stvit.models",),
+    ("stvit.hosts",),
     ("stvit.sparsify", "stvit.optimize", "stvit.checkpoints", "stvit.convert", "stvit.pretrained"),
     ("stvit.data",),
     ("stvit.training",),

@@ -1,0 +1,160 @@
+"""timm's plain ViTs as hosts: VisionTransformer, DeiT with its distillation token, LV-ViT."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from timm.layers import Attention as TimmAttention
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import nn
+
+from stvit.fast.token_linear import for_many_tokens
+from stvit.layers.pooling import Grid
+from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
+from stvit.models.reduced_vit import ReducedTokens, ReducedViT, find_method, method_choices
+from stvit.models.vit import DEIT_DEFAULTS, SEMANTIC_CHOICES, SemanticTokens, STViT
+from stvit.reduce import Reduction
+from stvit.surgery import recast
+
+
+class STViTDistilled(SemanticTokens, VisionTransformerDistilled):
+    """STViT with DeiT's distillation token, made by ``sparsify``."""
+
+    def _keeps_prefix(self, wish: bool | None) -> bool:
+        if wish is False:
+            raise ValueError(
+                "a distilled model's heads read its class and distillation tokens: keep_prefix must stay"
+            )
+        return True
+
+
+class ReducedDistilled(ReducedTokens, VisionTransformerDistilled):
+    """Reductions with DeiT's distillation token, made by ``sparsify``."""
+
+
+SPARSE: dict[type[nn.Module], type[nn.Module]] = {
+    VisionTransformer: STViT,
+    VisionTransformerDistilled: STViTDistilled,
+    LVViT: STViTLVViT,
+}
+REDUCED: dict[type[nn.Module], type[nn.Module]] = {
+    VisionTransformer: ReducedViT,
+    VisionTransformerDistilled: ReducedDistilled,
+    LVViT: ReducedLVViT,
+}
+DENSE = {sparse: dense for table in (SPARSE, REDUCED) for dense, sparse in table.items()}
+DEFAULTS = {  # what the factories of registered models set
+    STViT: DEIT_DEFAULTS,
+    STViTLVViT: dict(global_pool="avg", fc_norm=False),
+    ReducedViT: dict(dynamic_img_size=True),
+}
+
+
+EQUIPMENT = ("initial", "position", "stgm", "num_semantic_tokens", "semantic_grid", "num_kept_prefix_tokens")
+
+
+def sparsify_plain(
+    model: nn.Module,
+    tokens: int | Grid | None,
+    at: int | Sequence[int] | None,
+    method: str | type[Reduction],
+    **choices,
+) -> nn.Module:
+    """``model`` with semantic tokens or reductions; see ``stvit.sparsify``."""
+    reason = obstacle(model)
+    if reason:
+        raise ValueError(f"cannot sparsify {type(model).__name__}: {reason}")
+    if method != "stvit":
+        find_method(method)
+    if method == "stvit":
+        kinds = SPARSE
+        unknown = sorted(set(choices) - set(SEMANTIC_CHOICES))
+        if unknown:
+            names = ", ".join(("tokens", "at", *SEMANTIC_CHOICES[2:]))
+            raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}")
+        choices.update(num_semantic_tokens=16 if tokens is None else tokens, stgm_at=5 if at is None else at)
+    else:
+        kinds = REDUCED
+        choices.update({} if tokens is None else {"num_tokens": tokens}, method=method, at=at)
+    sparse = recast(copy.deepcopy(model), kinds[type(model)])
+    like, modes = next(sparse.parameters()), {name: part.training for name, part in sparse.named_modules()}
+    sparse.equip(**choices)
+    sparse.to(device=like.device, dtype=like.dtype)
+    for name, part in sparse.named_modules():  # layers that were set to evaluation mode stay in it
+        part.training = modes.get(name, model.training)
+    if method != "stvit":
+        choices["method"] = sparse.method
+    sparse.pretrained_cfg = dict(getattr(model, "pretrained_cfg", {}), architecture="stvit_sparsified")
+    origin = dict(
+        getattr(model, "_model_args", {}), base=getattr(model, "pretrained_cfg", {}).get("architecture")
+    )
+    sparse._model_args = dict(origin, **choices)
+    return sparse
+
+
+def densify_plain(model: nn.Module) -> nn.Module:
+    """A copy of a sparsified ``model`` as the plain ViT it came from; see ``stvit.densify``."""
+    if type(model) not in DENSE:
+        known = ", ".join(cls.__name__ for cls in DENSE)
+        raise ValueError(f"{type(model).__name__} is not a sparsified model; densify() takes one of {known}")
+    plain = recast(copy.deepcopy(model), DENSE[type(model)])
+    if isinstance(model, ReducedTokens):
+        plain.blocks = model.plain_blocks(plain.blocks)
+        _restore_origin(plain, type(model))
+        del plain.method
+        return plain
+    plain.blocks = nn.Sequential(*map(_plain_block, plain.blocks))
+    for name in EQUIPMENT:
+        delattr(plain, name)
+    patch = plain.feature_info[0]["reduction"]
+    plain.feature_info = [dict(info, reduction=patch) for info in plain.feature_info]
+    _restore_origin(plain, type(model))
+    return plain
+
+
+def obstacle(model: nn.Module) -> str | None:
+    """Why ``model`` cannot be sparsified, or None if it can."""
+    if isinstance(model, ReducedTokens):
+        return "it reduces its tokens already; call stvit.densify(model) first"
+    if type(model) in DENSE:
+        return "it has semantic tokens already; call stvit.densify(model) first"
+    if type(model) not in SPARSE:
+        return f"it changes VisionTransformer's forward pass; supported are {', '.join(c.__name__ for c in SPARSE)}"
+    for block in model.blocks:
+        if type(block) is not Block:
+            return f"its layers are {type(block).__name__}, whose attention has no place for other keys"
+        if not isinstance(getattr(block.attn, "qkv", None), nn.Linear):
+            return "its linear layers are quantised or replaced; sparsify the model before that"
+        if type(block.attn) is not TimmAttention:
+            return f"its attention is {type(block.attn).__name__}, which cannot look at other tokens"
+    if not isinstance(model.patch_drop, nn.Identity):
+        return "it drops patches at random in training (patch_drop_rate), which leaves no map to pool"
+    if getattr(model.patch_embed, "grid_size", None) is None:
+        return "its patch embedding knows no token grid; build it with a fixed img_size"
+    return None
+
+
+def _plain_block(block: nn.Module) -> nn.Module:
+    plain = recast(for_many_tokens(block), Block)
+    plain._modules.pop("centers", None)
+    plain.__dict__.pop("prefix", None)
+    plain.attn = recast(plain.attn, TimmAttention)
+    plain.attn._modules.pop("rel_pos", None)
+    return plain
+
+
+def _restore_origin(plain: nn.Module, sparse: type[nn.Module]) -> None:
+    """What timm needs to build the dense model again: its architecture and arguments."""
+    cfg, args = getattr(plain, "pretrained_cfg", {}), dict(getattr(plain, "_model_args", {}))
+    method = args.get("method", getattr(plain, "method", "stvit"))
+    args = {name: value for name, value in args.items() if name not in choice_names(method)}
+    architecture = args.pop("base", None) or cfg.get("architecture", "").removeprefix(f"{method}_")
+    if cfg.get("architecture") != "stvit_sparsified":  # one of the registered models
+        args = {**DEFAULTS.get(sparse, {}), **args}
+    plain.pretrained_cfg, plain._model_args = dict(cfg, architecture=architecture), args
+
+
+def choice_names(method: str) -> tuple[str, ...]:
+    return SEMANTIC_CHOICES if method == "stvit" else ("method", "at", *method_choices(method))
