@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
+
+    from stvit.reduce import Reduction
+    from stvit.reduce.about import About
 
 LABELS = {"bat": "BAT", "evit": "EViT", "dynamicvit": "DynamicViT", "tome": "ToMe", "topk": "top-k",
           "meanpool": "mean pooling", "ats": "ATS", "ats_sorted": "ATS, sorted", "patchmerger": "PatchMerger",
@@ -30,13 +34,13 @@ def table() -> pd.DataFrame:
 
     from stvit.reduce import METHODS
 
-    return pd.DataFrame([row(name) for name, kind in METHODS.items() if kind.about is not None])
+    return pd.DataFrame([row(name) for name in METHODS])
 
 
 def row(name: str) -> dict[str, str]:
     from stvit.reduce import METHODS
 
-    about = METHODS[name].about
+    about = METHODS[name].about or plain_facts(METHODS[name])
     model, parts = tiny(name)
     return {
         "method": f"`{name}`",
@@ -48,6 +52,16 @@ def row(name: str) -> dict[str, str]:
         "origin": about.origin,
         "licence": about.licence,
     }
+
+
+def plain_facts(kind: type[Reduction]) -> About:
+    """What can be said of a method that states no facts: the first line of its help, and the package that brings it."""
+    from stvit.reduce.about import About
+
+    told = (inspect.getdoc(kind) or kind.__name__).splitlines()[0].rstrip(".")
+    return About(
+        "not stated", "not stated", told, f"the package {kind.__module__.partition('.')[0]}", "not stated"
+    )
 
 
 def tiny(name: str) -> tuple[nn.Module, set[str]]:

@@ -45,15 +45,20 @@ class MicroStem(PatchEmbed):
 FAMILY = {
     "micro_deit": (VisionTransformer, MEAN_HEAD),
     "micro_stvit": (STViT, dict(MEAN_HEAD, num_semantic_tokens=4, stgm_at=3)),
-    **{f"micro_{method}": (ReducedViT, dict(method=method)) for method in METHODS},
 }
 CFG = default_cfg(input_size=(3, 48, 48), num_classes=12, mean=(0.5,) * 3, std=(0.5,) * 3)
 
-for _name, (_cls, _defaults) in FAMILY.items():
+
+def name_model(name: str, cls: type[VisionTransformer], defaults: dict) -> None:
     register(
-        _name,
-        partial(_cls, embed_layer=MicroStem),
-        f"{_cls.__name__} for 48 × 48 images: {_defaults}.",
+        name,
+        partial(cls, embed_layer=MicroStem),
+        f"{cls.__name__} for 48 × 48 images: {defaults}.",
         CFG,
-        **{**SIZES, **_defaults},
+        **{**SIZES, **defaults},
     )
+
+
+for _name, (_cls, _defaults) in FAMILY.items():
+    name_model(_name, _cls, _defaults)
+METHODS.watch(lambda method: name_model(f"micro_{method}", ReducedViT, dict(method=method)))

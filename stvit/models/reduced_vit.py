@@ -278,14 +278,18 @@ def build_reduction(reduction: type[Reduction], dim: int, place: Place, choices:
     return module
 
 
-for _method, _reduction in METHODS.items():
-    for _size, _settings in DEIT_SIZES.items():
+def name_models(method: str) -> None:
+    """Give DeiT with ``method`` its names in timm."""
+    for size, settings in DEIT_SIZES.items():
         registry.register(
-            f"{_method}_deit_{_size}_patch16_224",
+            f"{method}_deit_{size}_patch16_224",
             ReducedViT,
-            f"DeiT-{_size[0].upper()} with reductions by {_reduction.__name__}.",
+            f"DeiT-{size[0].upper()} with reductions by the method {method!r}.",
             pretrained_filter_fn=checkpoint_filter_fn,
-            method=_method,
+            method=method,
             dynamic_img_size=True,
-            **_settings,
+            **settings,
         )
+
+
+METHODS.watch(name_models)

@@ -1,6 +1,7 @@
 """Token reductions in one frame: BAT and its rivals, the methods that people compare to, and controls; one file each.
 
-A new method is a ``Reduction`` in a file of its own and a line in ``METHODS``, or, from outside, ``register(cls)``.
+A new method is a ``Reduction`` in a file of its own and a line in ``METHODS``, or, from outside, ``register(cls)`` or
+an entry point: see ``stvit.reduce.methods``.
 """
 
 import re
@@ -21,6 +22,7 @@ from stvit.reduce.kmeans import KMeans
 from stvit.reduce.kmedoids import KMedoids
 from stvit.reduce.mctf import MCTF
 from stvit.reduce.meanpool import MeanPool
+from stvit.reduce.methods import Methods, installed
 from stvit.reduce.patchmerger import PatchMerger
 from stvit.reduce.pitome import PiToMe
 from stvit.reduce.plan import Plan, compose
@@ -36,38 +38,42 @@ from stvit.reduce.tokenlearner import TokenLearner
 from stvit.reduce.tome import ToMe
 from stvit.reduce.topk import RandomTokens, TopK
 
-METHODS: dict[str, type[Reduction]] = {
-    "bat": BAT,
-    "evit": EViT,
-    "dynamicvit": DynamicViT,
-    "tome": ToMe,
-    "topk": TopK,
-    "random": RandomTokens,
-    "meanpool": MeanPool,
-    "ats": ATS,
-    "ats_sorted": SortedATS,
-    "patchmerger": PatchMerger,
-    "sinkhorn": Sinkhorn,
-    "sit": SiT,
-    "kmedoids": KMedoids,
-    "shrinking": Shrinking,
-    "middle": Middle,
-    "diffrate": DiffRate,
-    "tofu": ToFu,
-    "pitome": PiToMe,
-    "mctf": MCTF,
-    "dtem": DTEM,
-    "atc": ATC,
-    "evovit": EvoViT,
-    "avit": AViT,
-    "spvit": SPViT,
-    "svite": SViTE,
-    "iared2": IARED2,
-    "tokenlearner": TokenLearner,
-    "dge": DGE,
-    "psvit": PatchSlimming,
-    "kmeans": KMeans,
-}
+METHODS = Methods(
+    {
+        "bat": BAT,
+        "evit": EViT,
+        "dynamicvit": DynamicViT,
+        "tome": ToMe,
+        "topk": TopK,
+        "random": RandomTokens,
+        "meanpool": MeanPool,
+        "ats": ATS,
+        "ats_sorted": SortedATS,
+        "patchmerger": PatchMerger,
+        "sinkhorn": Sinkhorn,
+        "sit": SiT,
+        "kmedoids": KMedoids,
+        "shrinking": Shrinking,
+        "middle": Middle,
+        "diffrate": DiffRate,
+        "tofu": ToFu,
+        "pitome": PiToMe,
+        "mctf": MCTF,
+        "dtem": DTEM,
+        "atc": ATC,
+        "evovit": EvoViT,
+        "avit": AViT,
+        "spvit": SPViT,
+        "svite": SViTE,
+        "iared2": IARED2,
+        "tokenlearner": TokenLearner,
+        "dge": DGE,
+        "psvit": PatchSlimming,
+        "kmeans": KMeans,
+    }
+)
+for _point in installed():
+    METHODS.offer(_point)
 
 
 def register(method: type[Reduction], name: str | None = None) -> type[Reduction]:
@@ -75,7 +81,7 @@ def register(method: type[Reduction], name: str | None = None) -> type[Reduction
     if name is None and method in METHODS.values():
         return method
     name = snake_case(method.__name__) if name is None else name
-    if METHODS.get(name, method) is not method:
+    if name in METHODS and METHODS[name] is not method:
         raise ValueError(f"{name!r} is {METHODS[name].__name__} already; give your method another name")
     METHODS[name] = method
     return method

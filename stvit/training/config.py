@@ -46,7 +46,7 @@ class TrainConfig:
         "",
         "fine-tune this instead of --model: a timm model with its pretrained weights, or a checkpoint's folder",
     )
-    method: str = option("", f"sparsify the base: stvit, {', '.join(METHODS)}")
+    method: str = option("", f"sparsify the base: stvit, {', '.join(METHODS.names())}")
     tokens: int = option(0, "semantic tokens of stvit, or tokens of meanpool, for the base (0: 16)")
     at: str = option("", "layers in which the base gets fewer tokens, as 5 or 4,7,10 (the method's own)")
 
