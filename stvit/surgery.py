@@ -10,7 +10,12 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def recast(module: nn.Module, cls: type[Module]) -> Module:
-    """A ``cls`` with the parameters, layers and settings of ``module``, which stays as it was."""
+    """A ``cls`` with the parameters, layers and settings of ``module``, which stays as it was.
+
+    A module of another library, whose own class has to stay among its classes, says by ``joined_with`` what it becomes.
+    """
+    join = getattr(type(module), "joined_with", None)
+    cls = cls if join is None else join(cls)
     other = cls.__new__(cls)
     other.__dict__ = dict(module.__dict__)
     for registry in ("_parameters", "_buffers", "_modules"):

@@ -19,13 +19,15 @@ from stvit.fast.when import plain_inference, surely
 
 
 def absorbed_where_cheaper(mix: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The seam: ``mix(attention, query, key, value)`` → (B, M, C), or the same without projected keys."""
+    """The seam: ``mix(attention, query, key, value, angles)`` → (B, M, C), or the same without projected keys."""
 
     @wraps(mix)
-    def mix_or_absorb(attention: nn.Module, query: Tensor, key: Tensor | None = None, value=None) -> Tensor:
-        if applies(attention, query, key, value):
+    def mix_or_absorb(
+        attention: nn.Module, query: Tensor, key: Tensor | None = None, value=None, angles=None
+    ) -> Tensor:
+        if angles is None and applies(attention, query, key, value):
             return attend_unprojected(attention, query, key)
-        return mix(attention, query, key, value)
+        return mix(attention, query, key, value, angles)
 
     return mix_or_absorb
 
@@ -33,6 +35,8 @@ def absorbed_where_cheaper(mix: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def applies(attention: nn.Module, query: Tensor, key: Tensor | None, value: Tensor | None) -> bool:
     """Few queries look at many tokens, in inference on a CPU, through plain projections."""
     if key is None or value is not None or attention.training or not plain_inference(key):
+        return False
+    if not hasattr(attention, "qkv"):  # its projections are not one matrix
         return False
     plain = isinstance(attention.q_norm, nn.Identity) and isinstance(attention.k_norm, nn.Identity)
     adapted = hasattr(attention.qkv, "base_layer")  # by peft: its weight is the base's alone

@@ -6,6 +6,8 @@ and back: layers and parameters are shared, only the way they are called differs
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch.nn.functional as F
 from timm.layers import Attention as TimmAttention
 from timm.layers import RelPosBias
@@ -14,7 +16,10 @@ from torch import Tensor
 
 from stvit.fast.absorbed import absorbed_where_cheaper
 from stvit.fast.token_linear import linear_rows
+from stvit.layers.rotary import turned
 from stvit.surgery import recast
+
+Angles: TypeAlias = tuple[Tensor, Tensor]  # of the queries, of the keys
 
 
 def attend(
@@ -43,25 +48,44 @@ class Attention(TimmAttention):
 
     ``attention(x)`` is self-attention, ``attention(q, x)`` attends from q to x, and ``attention(q, k, v)`` takes
     queries, keys and values from three sources. Each source is projected once.
+    angles: what queries and keys are turned by, where positions are rotary (see ``stvit.layers.rotary``)
     """
 
-    def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
-        x = self.norm(self.mix(query, key, value))  # (B, M, C)
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        angles: Angles | None = None,
+    ) -> Tensor:
+        x = self.norm(self.mix(query, key, value, angles))  # (B, M, C)
         if self.gate is not None:
             x = x * self.gate(query).sigmoid()
         return self.proj_drop(self.proj(x))
 
     @absorbed_where_cheaper
-    def mix(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+    def mix(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        angles: Angles | None = None,
+    ) -> Tensor:
         """softmax(scale · q kᵀ + bias) v, the heads side by side: (B, M, C)."""
-        q, k, v = self.project(query, key, value)  # (B, heads, tokens, head_dim) each
+        q, k, v = self.project(query, key, value, angles)  # (B, heads, tokens, head_dim) each
         dropout = self.attn_drop.p if self.training else 0.0
         x = attend(q, k, v, self.scale, self.bias(), dropout, self.fused_attn)
         return x.transpose(1, 2).flatten(2)
 
-    def weights(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+    def weights(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        angles: Angles | None = None,
+    ) -> Tensor:
         """The attention maps (B, heads, M, N) that ``forward`` applies to the values."""
-        q, k, _ = self.project(query, key, value)
+        q, k, _ = self.project(query, key, value, angles)
         return attention_weights(q, k, self.scale, self.bias())
 
     def bias(self) -> Tensor | None:
@@ -69,7 +93,7 @@ class Attention(TimmAttention):
         return None
 
     def project(
-        self, query: Tensor, key: Tensor | None, value: Tensor | None
+        self, query: Tensor, key: Tensor | None, value: Tensor | None, angles: Angles | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         if key is None:
             q, k, v = self._heads(query, 0, 3)
@@ -77,7 +101,14 @@ class Attention(TimmAttention):
             (q,), (k, v) = self._heads(query, 0, 1), self._heads(key, 1, 3)
         else:
             (q,), (k,), (v,) = self._heads(query, 0, 1), self._heads(key, 1, 2), self._heads(value, 2, 3)
-        return self.q_norm(q), self.k_norm(k), v
+        q, k = self.q_norm(q), self.k_norm(k)
+        if angles is not None:
+            q, k = self.turn(q, angles[0]), self.turn(k, angles[1])
+        return q, k, v
+
+    def turn(self, x: Tensor, angles: Tensor) -> Tensor:
+        """Queries or keys (B, heads, prefix + N, head_dim), the last N of them turned by angles (1 or B, N, head_dim)."""
+        return turned(x, angles)
 
     def _heads(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
         """x through the projections first … last−1 of (q, k, v), split into heads."""

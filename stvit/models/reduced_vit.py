@@ -121,14 +121,7 @@ class ReducedTokens(Intermediates):
             y = checkpoint(block, *tokens, use_reentrant=False) if keep else in_groups(block, *tokens)
             return y, Plan(), seen
         y, plan = checkpoint(block, x, seen, use_reentrant=False) if keep else block(x, seen)
-        bias = None if plan.mass is None else block.reduction.key_bias(plan.mass, seen.prefix)
-        return (
-            y,
-            plan,
-            seen._replace(
-                grid=None if plan.parts else seen.grid, mass=plan.mass, bias=bias, carry=plan.carry
-            ),
-        )
+        return y, plan, seen.after(plan, block.reduction)
 
     def features_after(
         self, images: Tensor, take: list[int], norm: bool, maps: bool

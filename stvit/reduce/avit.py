@@ -118,7 +118,7 @@ class HaltingBlock(ReducingBlock):
             seeing = torch.cat([active[:, : seen.prefix], part.valid], dim=1)  # (B, prefix + m)
             bias = torch.where(seeing, 0.0, UNSEEN)[:, None, None].to(x.dtype)
             tokens = torch.cat([lead, part.merge(image)], dim=1)
-            tokens, _ = self.attend(tokens, seen._replace(bias=bias))
+            tokens, _ = self.attend(tokens, seen.among(part)._replace(bias=bias))
             tokens = in_groups(self.feed_forward, tokens)
             image = put(image, part, tokens[:, seen.prefix :])
             x = torch.cat([tokens[:, : seen.prefix], image], dim=1)

@@ -136,7 +136,7 @@ class FewQueriesBlock(ReducingBlock):
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         method = self.reduction
         if not method.routes:
-            return self.attend_to(x), Plan()
+            return self.attend_to(x, seen), Plan()
         if seen.grid is None:
             raise ValueError("dge needs tokens on their grid: nothing else may reduce them")
         lead, image = x[:, : seen.prefix], x[:, seen.prefix :]
@@ -148,7 +148,7 @@ class FewQueriesBlock(ReducingBlock):
             wanted = (~wanted).scatter(1, mine, torch.ones_like(mine, dtype=torch.bool))
         part = Squares(seen.grid, method.sides, standing(wanted))
         before = torch.cat([lead, part.merge(image)], dim=1)  # (B, prefix + m, C), the queries
-        after = self.attend_to(before, x)
+        after = self.attend_to(before, seen, x, part)
         change = after[:, seen.prefix :] - before[:, seen.prefix :]
         if method.training:
             change = sum(change[:, squares[i]] * choice[..., i, None] for i in range(len(method.sides)))
@@ -157,7 +157,12 @@ class FewQueriesBlock(ReducingBlock):
             change = take(change, place.gather(1, mine))  # (B, N, C)
         return torch.cat([after[:, : seen.prefix], image + change], dim=1), Plan(computed=part)
 
-    def attend_to(self, queries: Tensor, x: Tensor | None = None) -> Tensor:
-        """The layer for ``queries``, which look at x, or at each other."""
-        y = self.attn(self.norm1(queries), None if x is None else self.norm1(x))
+    def attend_to(
+        self, queries: Tensor, seen: Seen, x: Tensor | None = None, part: Squares | None = None
+    ) -> Tensor:
+        """The layer for ``queries``, which are ``part`` of x and look at it, or for all tokens."""
+        angles = (
+            None if seen.angles is None else (seen.angles_of(() if part is None else (part,)), seen.angles)
+        )
+        y = self.attn(self.norm1(queries), None if x is None else self.norm1(x), angles=angles)
         return in_groups(self.feed_forward, queries + self.drop_path1(self.ls1(y)))

@@ -102,7 +102,7 @@ class SlowFastBlock(ReducingBlock):
         plan = self.reduction.plan(image, seen)
         slow = plan.computed
         tokens = x if slow is None else torch.cat([lead, slow.merge(image)], dim=1)  # (B, prefix + m, C)
-        tokens, seen = self.attend(tokens, seen)
+        tokens, seen = self.attend(tokens, seen if slow is None else seen.among(slow))
         tokens = in_groups(self.feed_forward, tokens)
         plan = self.reduction.look(plan, seen)
         if slow is None:

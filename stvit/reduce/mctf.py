@@ -97,10 +97,13 @@ def falling_matching(similarity: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor
 class AheadAttention(Attention):
     """Attention in two steps: the maps of all tokens, and what they make of fewer ones' values."""
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None, angles: Tensor | None = None) -> Tensor:
         """The maps (B, heads, N, N)."""
         q, k = self._heads(x, 0, 2)  # (B, heads, N, head_dim) each
-        return attention_weights(self.q_norm(q), self.k_norm(k), self.scale, bias)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if angles is not None:
+            q, k = self.turn(q, angles), self.turn(k, angles)
+        return attention_weights(q, k, self.scale, bias)
 
     weights = forward
 
@@ -127,7 +130,7 @@ class AheadBlock(ReducingBlock):
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         if not self.reduction.r:
             return super().forward(x, seen)
-        maps = self.attn(self.norm1(x), seen.bias)  # (B, heads, prefix + N, prefix + N)
+        maps = self.attn(self.norm1(x), seen.bias, seen.angles)  # (B, heads, prefix + N, prefix + N)
         x, plan = self.reduce(x, seen._replace(maps=maps))  # (B, prefix + M, C)
         y = self.attn.apply_to(fused(maps, plan, seen.prefix), self.norm1(x))
         return in_groups(self.feed_forward, x + self.drop_path1(self.ls1(y))), plan

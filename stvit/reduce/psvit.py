@@ -95,7 +95,8 @@ class SlimBlock(ReducingBlock):
 
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         rows, plan = self.reduce(x, seen)  # (B, prefix + M, C)
-        y = self.attn(self.norm1(rows), self.norm1(x)) if plan.parts else self.attn(self.norm1(x))
+        angles = None if seen.angles is None else (seen.angles_of(plan.parts), seen.angles)
+        y = self.attn(self.norm1(rows), self.norm1(x) if plan.parts else None, angles=angles)
         return in_groups(self.feed_forward, rows + self.drop_path1(self.ls1(y))), plan
 
 

@@ -24,7 +24,7 @@ from stvit.fast.groups import in_groups
 from stvit.layers.attention import Attention, attend, attention_weights
 from stvit.layers.windows import Grid
 from stvit.reduce.about import About
-from stvit.reduce.plan import Plan
+from stvit.reduce.plan import Part, Plan, shares_of
 from stvit.surgery import recast
 
 
@@ -42,6 +42,7 @@ class Seen(NamedTuple):
     maps: the attention's maps, (B, heads, prefix + N, prefix + N), where a layer forms them anyway
     lead: the class and register tokens themselves, as they stand where the reduction stands, (B, prefix, C)
     carry: what the method's last layer handed on, see ``Plan``
+    angles: what rotary positions turn each image token by, see ``stvit.layers.rotary``; None without such positions
     """
 
     initial: int
@@ -57,6 +58,28 @@ class Seen(NamedTuple):
     maps: Tensor | None = None
     lead: Tensor | None = None
     carry: tuple | None = None
+    angles: Tensor | None = None
+
+    def after(self, plan: Plan, reduction: Reduction) -> Seen:
+        """What the next layer may know."""
+        return self._replace(
+            grid=None if plan.parts else self.grid,
+            mass=plan.mass,
+            bias=None if plan.mass is None else reduction.key_bias(plan.mass, self.prefix),
+            carry=plan.carry,
+            angles=self.angles_of(plan.parts),
+        )
+
+    def among(self, *parts: Part) -> Seen:
+        """What a layer may know that computes with ``parts`` of the tokens alone."""
+        return self._replace(angles=self.angles_of(parts))
+
+    def angles_of(self, parts: tuple[Part, ...]) -> Tensor | None:
+        """The angles of new tokens: the mean, by their shares, of the tokens that they are made of."""
+        if self.angles is None or not parts:
+            return self.angles
+        shares = shares_of(parts, self.angles.shape[1])  # (B, M, N)
+        return shares.to(self.angles.dtype) @ self.angles  # (B, M, head_dim)
 
     def class_rows(self) -> Tensor:
         """Each head's Attn_cls = Softmax(q_cls · Kᵀ / √d) at the image tokens: (B, heads, N).
@@ -125,8 +148,10 @@ class Reduction(nn.Module):
 class ObservedAttention(Attention):
     """Self-attention, still fused, that also returns its queries, keys and values."""
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        q, k, v = self.project(x, None, None)  # (B, heads, N, head_dim) each
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, angles: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        q, k, v = self.project_all(x, angles)  # (B, heads, N, head_dim) each
         dropout = self.attn_drop.p if self.training else 0.0
         y = attend(q, k, v, self.scale, bias, dropout, self.fused_attn)
         y = self.norm(y.transpose(1, 2).flatten(2))  # (B, N, C)
@@ -134,9 +159,12 @@ class ObservedAttention(Attention):
             y = y * self.gate(x).sigmoid()
         return self.proj_drop(self.proj(y)), q, k, v
 
-    def weights(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        q, k, _ = self.project(x, None, None)
+    def weights(self, x: Tensor, bias: Tensor | None = None, angles: Tensor | None = None) -> Tensor:
+        q, k, _ = self.project_all(x, angles)
         return attention_weights(q, k, self.scale, bias)
+
+    def project_all(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        return self.project(x, None, None, None if angles is None else (angles, angles))
 
 
 class HostBlock(TimmBlock):
@@ -195,7 +223,7 @@ class ReducingBlock(HostBlock):
 
     def attend(self, x: Tensor, seen: Seen) -> tuple[Tensor, Seen]:
         inputs = self.norm1(x)
-        y, queries, keys, values = self.attn(inputs, seen.bias)
+        y, queries, keys, values = self.attn(inputs, seen.bias, seen.angles)
         seen = seen._replace(queries=queries, keys=keys, values=values, inputs=inputs)
         return x + self.drop_path1(self.ls1(y)), seen  # (B, prefix + N, C)
 
@@ -222,9 +250,12 @@ class PruningBlock(HostBlock):
 
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         x, plan = self.reduce(x, seen)  # (B, prefix + M, C)
-        bias = None if plan.mass is None else self.reduction.key_bias(plan.mass, seen.prefix)
-        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), attn_mask=bias)))
-        return in_groups(self.feed_forward, x), plan
+        y = self.look(self.norm1(x), seen.after(plan, self.reduction))
+        return in_groups(self.feed_forward, x + self.drop_path1(self.ls1(y))), plan
+
+    def look(self, x: Tensor, seen: Seen) -> Tensor:
+        """The layer's own attention, for normalised tokens (B, prefix + M, C) after the reduction."""
+        return self.attn(x, attn_mask=seen.bias)
 
 
 def kept_count(total: int, rate: float) -> int:
