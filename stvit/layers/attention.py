@@ -107,7 +107,7 @@ class Attention(TimmAttention):
         return q, k, v
 
     def turn(self, x: Tensor, angles: Tensor) -> Tensor:
-        """Queries or keys (B, heads, prefix + N, head_dim), the last N of them turned by angles (1 or B, N, head_dim)."""
+        """x (B, heads, prefix + N, head_dim), the last N tokens turned by angles (1 or B, N, head_dim)."""
         return turned(x, angles)
 
     def _heads(self, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
