@@ -19,7 +19,7 @@ from analysis.ablations.cells import CELLS
 from analysis.ablations.claims import verdicts
 from analysis.ablations.design import NOT_IN_GRID, SEEDS, TABLES, TEST_IMAGES, TRAINING
 from analysis.results import RESULTS, Report, digest
-from analysis.shared import strips, twins
+from analysis.shared import records, strips, twins
 from analysis.shared.tables import PROGRESS, captioned
 
 COLUMNS_EXPLAINED = (
@@ -64,20 +64,20 @@ def check(out: Path | None = None, cells: Path = CELLS) -> int:
     named = json.loads((out / "record.json").read_text(encoding="utf-8"))["inputs"]
     wrong = []
     with tempfile.TemporaryDirectory() as scratch:
-        for name, known in named.items():
+        for name, hashed in named.items():
             source = cells / Path(name).name
-            if not source.exists() or digest(source) != known:
+            if not source.exists() or digest(source) != hashed:
                 wrong.append(f"{source} is not the record that the tables were made from")
                 continue
             shutil.copy(source, scratch)
-        found = derived(Path(scratch))
+        found, known = derived(Path(scratch)), len(records.read_all(scratch))
     for name, (frame, _) in found.items():
         path = out / f"{name}.csv"
         if not path.exists() or path.read_bytes() != csv(frame).encode():
             wrong.append(f"{path} is not what the records give")
     print("\n".join(wrong), end="\n" if wrong else "", file=sys.stderr)
-    since = len(list(cells.glob("*.json"))) - len(named)
-    print(f"{len(found)} tables from {len(named)} cells: {'differences above' if wrong else 'as on disk'}")
+    since = len(records.read_all(cells)) - known
+    print(f"{len(found)} tables from {known} cells: {'differences above' if wrong else 'as on disk'}")
     if since > 0:
         print(f"{since} cells were finished since; python -m analysis.ablations --report takes them in")
     return 1 if wrong else 0
@@ -86,12 +86,13 @@ def check(out: Path | None = None, cells: Path = CELLS) -> int:
 def write(out: Path | None = None) -> int:
     begun = time.perf_counter()
     again = shipped.reproduce()
-    records = sorted(CELLS.glob("*.json"))
+    finished = len(records.read_all(CELLS))
     with Report(
         "ablations", "The ablations, trained on scenes", "python -m analysis.ablations --report",
-        config={"training": TRAINING, "seeds": list(SEEDS), "test_images": TEST_IMAGES}, inputs=records, out=out,
+        config={"training": TRAINING, "seeds": list(SEEDS), "test_images": TEST_IMAGES},
+        inputs=records.kept(CELLS, out), out=out,
     ) as report:  # fmt: skip
-        report.prose(introduction(len(records)))
+        report.prose(introduction(finished))
         caption = (
             "Scenes as the models see them, and what is known about each pixel: the ground and the instances."
         )
@@ -125,7 +126,7 @@ def write(out: Path | None = None) -> int:
     for name in unequal:
         print(f"{name}: another accuracy than recorded", file=sys.stderr)
     seconds = time.perf_counter() - begun
-    print(f"{len(records)} cells tabulated, {len(again)} checkpoints counted again in {seconds:.0f} s")
+    print(f"{finished} cells tabulated, {len(again)} checkpoints counted again in {seconds:.0f} s")
     return 1 if unequal else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,7 @@ from analysis.dense import claims, cost, detection, segmentation, shipped, table
 from analysis.dense.cells import CELLS, SEEDS
 from analysis.dense.step import STEP_RECORDS
 from analysis.results import Report
-from analysis.shared import strips, twins
+from analysis.shared import records, strips, twins
 
 EXPLAINED = (
     "Mean and spread (sd) over seeds in per cent; difference: paired by seed to the first row, with half the width of "
@@ -48,7 +47,6 @@ def derived(folder: Path = CELLS) -> dict[str, tuple[pd.DataFrame, str]]:
 
 def steps(folder: Path = STEP_RECORDS) -> pd.DataFrame:
     """What ``python -m analysis.dense step`` recorded."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     return pd.DataFrame(
         {
             "task": r["task"],
@@ -59,7 +57,7 @@ def steps(folder: Path = STEP_RECORDS) -> pd.DataFrame:
             "loss": r["loss"],
             "memory_gib": r["memory_gib"],
         }
-        for r in records
+        for r in records.read_all(folder).values()
     )
 
 
@@ -89,14 +87,14 @@ def heads(frame: pd.DataFrame) -> str:
 
 
 def write(out: Path | None = None) -> int:
-    records = sorted(CELLS.glob("*.json")) + sorted(STEP_RECORDS.glob("*.json"))
+    made_from = [*records.kept(CELLS, out), *records.files(STEP_RECORDS)]
     config = {
         "segmentation": segmentation.TRAINING, "detection": detection.TRAINING, "seeds": list(SEEDS),
         "heads": segmentation.HEAD_OPTIONS,
     }  # fmt: skip
     with Report(
         "dense", "Detection and segmentation on scenes", "python -m analysis.dense --report",
-        config=config, inputs=[*records, cost.FLOPS_CELLS], out=out,
+        config=config, inputs=[*made_from, cost.FLOPS_CELLS], out=out,
     ) as report:  # fmt: skip
         report.prose(introduction())
         if figure := seeds():

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.distilled.design import GALLERY, GRID, LAYERS, MODEL, SIZE, Budget, Student
-from analysis.formats import dump
 from analysis.results import HOME, RESULTS, environment
+from analysis.shared import records
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,8 +87,7 @@ def open_world(
 
 
 def read(cell: Cell, folder: Path = CELLS) -> dict | None:
-    path = Path(folder) / f"{cell.address}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return records.read(folder, cell.address)
 
 
 def run(cell: Cell, world: World, folder: Path = CELLS) -> dict:
@@ -103,10 +102,7 @@ def run(cell: Cell, world: World, folder: Path = CELLS) -> dict:
         **trained(cell, world),
         **environment(world.device),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / f".{cell.address}-{os.getpid()}"
-    dump(record, scratch)
-    os.replace(scratch, folder / f"{cell.address}.json")
+    records.write(folder, record)
     return record
 
 

@@ -8,7 +8,7 @@ from analysis.distilled import claims, curve, tables
 from analysis.distilled.cells import CELLS
 from analysis.distilled.design import BASE, GRID, MARGIN, MODEL, SEEDS, SIZE
 from analysis.results import Report
-from analysis.shared import twins
+from analysis.shared import records, twins
 from analysis.shared.statistics import spread
 from analysis.shared.verdicts import FAILS, HOLDS, NOT_RUN, OPEN
 
@@ -40,7 +40,7 @@ def write(out: Path | None = None, cells: Path = CELLS) -> int:
     }
     with Report(
         "distilled", "Distilled students of a real model", "python -m analysis.distilled --report", config=config,
-        inputs=sorted(Path(cells).glob("*.json")), out=out,
+        inputs=records.kept(cells, out), out=out,
     ) as report:  # fmt: skip
         report.prose(introduction())
         report.heading("What the papers conclude, and what holds here")

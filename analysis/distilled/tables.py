@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from analysis.bootstrap import by_photograph, draws, interval
 from analysis.distilled.cells import CELLS, PILOT, Cell, read, unpacked
 from analysis.distilled.claims import Found, half_width
 from analysis.distilled.design import ROWS, SEEDS, TABLES, TIERS, StudentTable
+from analysis.shared import records
 from analysis.shared.statistics import average, paired, rounded, spread
 
 POINTS = 100  # centred cosines are given in hundredths
@@ -89,7 +89,7 @@ def shown(folder: Path = CELLS) -> list[StudentTable]:
 
 def pilot(folder: Path = PILOT) -> pd.DataFrame:
     """The cells of the pilot, by learning rate."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))]
+    found = records.read_all(folder).values()
     lines = [
         {
             "row": one["row"], "seed": one["seed"], "learning_rate": one["training"]["lr"] * one["training"]["epochs"],

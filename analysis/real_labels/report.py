@@ -13,7 +13,7 @@ from analysis.real_labels.design import DENSE_ROW, GOAL, SEEDS, TABLES, TRAINING
 from analysis.real_labels.figure import plot
 from analysis.real_labels.verdicts import verdicts
 from analysis.results import Report
-from analysis.shared import twins
+from analysis.shared import records, twins
 from analysis.shared.statistics import spread
 from analysis.shared.tables import PROGRESS, captioned
 from analysis.shared.verdicts import MARGIN
@@ -51,16 +51,16 @@ def fingerprints(table, folder: Path = CELLS) -> dict[str, str]:
 
 
 def write(out: Path | None = None, folder: Path = CELLS) -> int:
-    records = [folder / f"{cell.address}.json" for cell in plan() if record_of(cell, folder)]
-    if not records:
+    finished = sum(record_of(cell, folder) is not None for cell in plan())
+    if not finished:
         print(LACKING)
         return 0
     config = {"training": TRAINING, "seeds": list(SEEDS), "test_images": TEST_IMAGES, "margin": MARGIN}
     with Report(
         "real_labels", "The tables on real labels", "python -m analysis.real_labels --report",
-        config=config, inputs=records, out=out,
+        config=config, inputs=records.kept(folder, out), out=out,
     ) as report:  # fmt: skip
-        report.prose(introduction(len(records), folder))
+        report.prose(introduction(finished, folder))
         found = derived(folder)
         frame, caption = found.pop("conclusions")
         report.heading("What the papers conclude, and what holds here")
@@ -74,7 +74,7 @@ def write(out: Path | None = None, folder: Path = CELLS) -> int:
         report.heading("Tables")
         for name, (frame, caption) in found.items():
             report.table(name, frame, caption)
-    print(f"{len(records)} of {len(plan())} cells tabulated")
+    print(f"{finished} of {len(plan())} cells tabulated")
     return 0
 
 

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.formats import dump
 from analysis.results import environment
+from analysis.shared import records
 from analysis.shared.loop import finish
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class TrainedCell:
 
 
 def read(cell: TrainedCell, folder: Path) -> dict | None:
-    path = folder / f"{cell.address}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return records.read(folder, cell.address)
 
 
 def run(
@@ -88,10 +87,7 @@ def run(
         },
         **environment("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"),
     }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch_file = folder / f".{cell.address}-{os.getpid()}"
-    dump(record, scratch_file)
-    os.replace(scratch_file, folder / f"{cell.address}.json")
+    records.write(folder, record)
     return record
 
 

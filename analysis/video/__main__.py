@@ -13,7 +13,6 @@ from pathlib import Path
 
 from analysis import formats, style
 from analysis.commands import Parser, at_least, command, new_folder
-from analysis.results import output
 from analysis.shared import loop
 from analysis.video import cells, tables
 
@@ -70,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.report:
         from analysis.video import report
 
-        return report.write(args.out or output("video"))
+        return report.write(args.out)
     printed, trained = tables.printed(), tables.trained()
     if not formats.emit(printed, args):
         print(f"{formats.render(printed)}\n\n{formats.render(trained)}")

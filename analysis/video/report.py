@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.results import RESULTS, Report
+from analysis.results import Report
+from analysis.shared import records
 from analysis.shared.models import Subject, open_model
 from analysis.shared.shelf import recounted
 from analysis.shared.statistics import paired, spread
@@ -32,11 +33,14 @@ TOLERANCE = 2  # clips of 512 that rounding may turn on another machine
 FRAMES = (8, 16, 32)
 
 
-def write(out: Path = RESULTS / "video") -> int:
+def write(out: Path | None = None) -> int:
     again = tested_again()
     subject, clips = open_semantic(), test_clips(SHOWN)
-    records = sorted(CELLS.glob("*.json"))
-    inputs = [tables.PRINTED, *records, *([subject.weights] if subject.trained else [])]
+    inputs = [
+        tables.PRINTED,
+        *records.kept(CELLS, out),
+        *([subject.weights] if subject.trained else []),
+    ]
     config = {"training": TRAINING, "passes": list(EPOCHS), "seeds": list(SEEDS), "test_clips": TEST_CLIPS}
     with Report(
         "video",
@@ -66,12 +70,12 @@ def write(out: Path = RESULTS / "video") -> int:
         followed = [tokens.follow(subject.model, clip) for clip in clips.images]
         titles = [title(one, int(label)) for one, label in zip(followed, clips.labels, strict=True)]
         report.figure("tokens", tokens.strip(followed, titles, subject.label), CAPTION_TOKENS, ALT)
-        moving = tokens.animate(followed[0], out / "tokens.gif")
+        moving = tokens.animate(followed[0], report.out / "tokens.gif")
         report.prose(f"The first of these clips as a moving picture: [{moving.name}](video/{moving.name}).")
     unequal = again[~again.within_rounding].checkpoint.tolist() if len(again) else []
     for name in unequal:
         print(f"{name}: another accuracy than recorded", file=sys.stderr)
-    print(f"{len(records)} cells tabulated, {len(again)} checkpoints tested again")
+    print(f"{len(records.read_all(CELLS))} cells tabulated, {len(again)} checkpoints tested again")
     return 1 if unequal else 0
 
 

@@ -14,7 +14,7 @@ from analysis.ablations.__main__ import main
 from analysis.ablations.cells import CELLS, AblationCell, plan, record_of
 from analysis.ablations.design import SEEDS, TABLES, Row, Table
 from analysis.results import PAPER, digest
-from analysis.shared import statistics, verdicts
+from analysis.shared import records, statistics, verdicts
 
 ROW, OTHER = Row("one", "micro_deit"), Row("two", "micro_stvit", dict(num_semantic_tokens=9))
 TABLE = Table("example", "An example", (ROW, OTHER))
@@ -333,9 +333,8 @@ def test_a_training_begins_as_its_record_says(tmp_path, monkeypatch):
 
 def test_records_in_the_repository_are_whole():
     planned = {cell.address for cell in plan()}
-    for path in CELLS.glob("*.json"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        assert record["address"] == path.stem and path.stem in planned
+    for address, record in records.read_all(CELLS).items():
+        assert record["address"] == address and address in planned
         assert record["test"]["images"] >= 20_000 and record["device"] == "cpu"
 
 

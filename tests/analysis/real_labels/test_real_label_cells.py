@@ -10,7 +10,7 @@ from small_sets import write_mnist
 from analysis.real_labels import cells, design, pilot
 from analysis.real_labels.cells import CELLS, RealLabelCell, pack, plan, record_of, unpack
 from analysis.real_labels.design import CLAIMS, SEEDS, TABLES
-from analysis.shared import twins, verdicts
+from analysis.shared import records, twins, verdicts
 from analysis.shared.rows import Row
 from stvit.training.build import build_model
 
@@ -123,9 +123,8 @@ def test_a_pilot_looks_at_no_test_image(tmp_path, monkeypatch):
 
 def test_records_in_the_repository_are_whole():
     planned = {cell.address: cell for cell in plan()}
-    for path in CELLS.glob("*.json"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        assert record["address"] == path.stem and path.stem in planned
+    for address, record in records.read_all(CELLS).items():
+        assert record["address"] == address and address in planned
         each = unpack(record["test"]["each"], record["test"]["images"])
         assert len(each) == 10_000 and np.count_nonzero(each) == record["test"]["right"]
         assert record["seconds"]["threads"] == 1 and record["curve"][-1][1] < 1
