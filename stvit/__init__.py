@@ -23,6 +23,7 @@ from stvit.models.vit import STViT
 from stvit.optimize import optimize
 from stvit.pretrained import pretrained, saliency_head
 from stvit.record import record
+from stvit.restore import restore
 from stvit.sparsify import densify, sparsify
 from stvit.version import __version__
 
@@ -49,6 +50,7 @@ __all__ = [
     "optimize",
     "pretrained",
     "record",
+    "restore",
     "saliency_head",
     "save_checkpoint",
     "sparsify",

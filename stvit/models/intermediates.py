@@ -17,6 +17,10 @@ class Intermediates:
         """The last layer's tokens; of the layers ``take`` the tokens or maps, and the prefix tokens."""
         raise NotImplementedError
 
+    def restored(self, images: Tensor, dropped: str = "zero") -> Tensor:
+        """(B, N, C): image tokens after the final norm, at all places of the map; see ``stvit.restore``."""
+        raise NotImplementedError
+
     def forward_intermediates(
         self,
         x: Tensor,

@@ -93,10 +93,13 @@ class ReducedTokens(Intermediates):
 
     def forward_layers(self, images: Tensor, trace: list | None = None) -> Tensor:
         """All layers in order; ``trace`` collects what each of them returns, and its plan."""
-        refuse_nothing(images)
         grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
-        x = self._pos_embed(self.patch_embed(images))
-        return self.forward_from(self.norm_pre(x), grid, 0, trace)
+        return self.forward_from(self.embed(images), grid, 0, trace)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """What the first layer is given: (B, prefix + N, C)."""
+        refuse_nothing(images)
+        return self.norm_pre(self._pos_embed(self.patch_embed(images)))
 
     def forward_from(self, x: Tensor, grid: Grid, done: int, trace: list | None = None) -> Tensor:
         """The layers after the first ``done`` ones, which reduce nothing and gave ``x``: (B, prefix + M, C)."""
@@ -142,6 +145,21 @@ class ReducedTokens(Intermediates):
             ]  # (B, C, h, w)
         return last, features, prefixes
 
+    def restored(self, images: Tensor, dropped: str = "zero") -> Tensor:
+        grid, prefix = self.patch_embed.dynamic_feat_size(images.shape[-2:]), self.num_prefix_tokens
+        first = self.embed(images)
+        trace: list[tuple[Tensor, Plan]] = []
+        last = self.forward_from(first, grid, 0, trace)
+        steps = [(plan, y.shape[1] - prefix) for y, plan in trace]
+        before = None
+        if dropped == "last":
+            fronts = (first, *(y for y, _ in trace[:-1]))
+            before = [
+                self.norm(y)[:, prefix:] if plan.parts else y[:, prefix:]
+                for y, (plan, _) in zip(fronts, steps, strict=True)
+            ]
+        return put_back(self.norm(last)[:, prefix:], steps, grid[0] * grid[1], before)
+
     @staticmethod
     def plain_blocks(blocks: Iterable[nn.Module]) -> nn.Sequential:
         """The layers without reductions."""
@@ -172,11 +190,20 @@ class ReducedViT(ReducedTokens, VisionTransformer):
             self.to(device=vit.get("device"), dtype=vit.get("dtype"))
 
 
-def put_back(image: Tensor, steps: list[tuple[Plan, int]], count: int) -> Tensor:
-    """Tokens (B, M, C) back at the ``count`` places that the image began with, through all plans."""
-    before = [count, *(tokens for _, tokens in steps[:-1])]
-    for (plan, _), old in zip(reversed(steps), reversed(before), strict=True):
+def put_back(
+    image: Tensor, steps: list[tuple[Plan, int]], count: int, before: list[Tensor] | None = None
+) -> Tensor:
+    """Tokens (B, M, C) back at the ``count`` places that the image began with, through all plans.
+
+    before: the image tokens in front of each layer; a dropped place reads the last of them that it had, not 0
+    """
+    counts = [count, *(tokens for _, tokens in steps[:-1])]
+    for i in reversed(range(len(steps))):
+        plan, old = steps[i][0], counts[i]
         image = plan.unmerge(image, old)
+        if before is not None and plan.parts:
+            gone = plan.assignment(old).sum(dim=1) == 0  # (B, N)
+            image = torch.where(gone[..., None], before[i], image)
     return image
 
 

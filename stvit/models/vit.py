@@ -25,6 +25,7 @@ from stvit.layers.semantic import (
 )
 from stvit.models.intermediates import Intermediates
 from stvit.models.registry import DEIT_SIZES, register
+from stvit.reduce.plan import read_back
 
 INITIALIZATIONS = ("both", "spatial", "global", "learned")  # the rows of Table 7
 POSITIONS = ("none", "learned", "conditional", "relative")  # the rows of Table 14
@@ -182,6 +183,17 @@ class SemanticTokens(Intermediates):
             grid = self.semantic_grid if semantic else image_grid
             features.append(_to_map(tokens[:, prefix:], grid) if maps else tokens[:, prefix:])
         return last, features, prefixes
+
+    def restored(self, images: Tensor, dropped: str = "zero") -> Tensor:
+        """Each place reads the semantic tokens by its part in them in the last STGM layer."""
+        found: list[Tensor] = []
+        layer = self.blocks[self.stgm.stop - 1]
+        hook = layer.register_forward_pre_hook(lambda _, args: found.append(layer.assignment(*args)))
+        try:
+            last = self.norm(self.forward_layers(images))
+        finally:
+            hook.remove()
+        return read_back(found[0], last[:, self.num_kept_prefix_tokens :])
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True

@@ -163,10 +163,13 @@ class Plan(NamedTuple):
     def unmerge(self, y: Tensor, count: int) -> Tensor:
         """New tokens (B, M, C) back at the places of ``count`` old ones; dropped places read 0."""
         holds = self.assignment(count)
-        if holds is None:
-            return y
-        shares = holds / holds.sum(dim=1, keepdim=True).clamp_min(torch.finfo(holds.dtype).tiny)
-        return shares.transpose(1, 2).to(y.dtype) @ y  # (B, N, C)
+        return y if holds is None else read_back(holds, y)
+
+
+def read_back(holds: Tensor, y: Tensor) -> Tensor:
+    """Tokens y (B, M, C) at the places whose parts they hold, (B, M, N): (B, N, C); places in none read 0."""
+    shares = holds / holds.sum(dim=1, keepdim=True).clamp_min(torch.finfo(holds.dtype).tiny)
+    return shares.transpose(1, 2).to(y.dtype) @ y
 
 
 def shares_of(parts: tuple[Part, ...], count: int) -> Tensor:

@@ -21,6 +21,7 @@ from stvit.dense.segmentation.model import IGNORED, PRESETS, PooledBatchNorm, cr
 from stvit.dense.segmentation.scores import create_metrics, evaluate, scores
 from stvit.dense.segmentation.source import VariedCrop, augmentation, segmentation_source
 from stvit.dense.segmentation.task import loss
+from stvit.reduce import METHODS
 from stvit.training.config import TrainConfig
 
 STILL = dict(drop_path_rate=0.0)  # timm's Swins drop paths at 0.1 unless they are told not to
@@ -51,6 +52,16 @@ def test_every_parameter_learns_from_one_image(args, size):
     loss(model, images, classes).backward()
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert model(images).logits.shape == (1, 5, *size)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_upernet_reads_the_whole_map_of_a_vit_with_any_method(method):
+    """The layers' tokens come back to their places, so that all four maps have the image's grid."""
+    model = micro(f"micro_{method}", img_size=(48, 36), drop_path_rate=0.0).eval()
+    images = torch.randn(1, 3, 48, 36)
+    with torch.no_grad():
+        assert [m.shape[2:] for m in model.backbone(images).feature_maps] == [(8, 6)] * 4
+        assert model(images).logits.shape == (1, 5, 48, 36)
 
 
 @pytest.mark.slow
