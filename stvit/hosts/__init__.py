@@ -13,6 +13,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from stvit.hosts.huggingface import densify_huggingface, sparsify_huggingface, takes_huggingface
 from stvit.hosts.plain import densify_plain, sparsify_plain
 from stvit.models.sparsified_swin import densify_swin, sparsify_swin
 
@@ -38,7 +39,11 @@ def takes_plain(model: nn.Module) -> bool:
     return isinstance(model, VisionTransformer)
 
 
-HOSTS = (Host(takes_swin, sparsify_swin, densify_swin), Host(takes_plain, sparsify_plain, densify_plain))
+HOSTS = (
+    Host(takes_swin, sparsify_swin, densify_swin),
+    Host(takes_plain, sparsify_plain, densify_plain),
+    Host(takes_huggingface, sparsify_huggingface, densify_huggingface),
+)
 
 
 def find_host(model: nn.Module) -> Host | None:

@@ -32,26 +32,8 @@ class ReducedTokens(Intermediates):
 
     def equip(self, method: str | type[Reduction], at: int | Iterable[int] | None = None, **choices) -> None:
         """Put reductions by ``method`` into the layers ``at``, counted from 1 (default: the method's own)."""
-        reduction = find_method(method)
-        unknown = [name for name in choices if name not in method_choices(method)]
-        if unknown:
-            names = ", ".join(method_choices(method))
-            raise ValueError(f"{method_name(method)} has no choice {unknown[0]!r}; it has {names}")
-        refuse_none(reduction, choices)
-        depth = len(self.blocks)
-        if at is not None and reduction.fixed_layers:
-            raise ValueError(f"{method_name(method)} takes its place in all its layers; leave ``at`` out")
-        layers = reduction.layers(depth) if at is None else chosen_layers(at, depth)
-        if reduction.needs_class_token and not self.has_class_token:
-            name = method_name(method)
-            raise ValueError(f"{name} orders tokens by class attention, and this model has no class token")
-        blocks = list(self.blocks)
-        for stage, layer in enumerate(sorted(layers)):
-            heads = self.blocks[layer - 1].attn.num_heads
-            place = Place(stage, layer, depth, self.patch_embed.num_patches, heads)
-            blocks[layer - 1] = build_reduction(reduction, self.embed_dim, place, choices).host(
-                blocks[layer - 1]
-            )
+        tokens, dim = self.patch_embed.num_patches, self.embed_dim
+        blocks = host_reductions(self.blocks, method, at, choices, dim, tokens, self.has_class_token)
         self.blocks = nn.Sequential(*blocks)
         self.method = method_name(method)
 
@@ -188,6 +170,39 @@ class ReducedViT(ReducedTokens, VisionTransformer):
         self.equip(method, at, **choices)
         if vit.get("device") is not None or vit.get("dtype") is not None:
             self.to(device=vit.get("device"), dtype=vit.get("dtype"))
+
+
+def host_reductions(
+    blocks: Iterable[nn.Module],
+    method: str | type[Reduction],
+    at: int | Iterable[int] | None,
+    choices: dict,
+    dim: int,
+    tokens: int,
+    class_token: bool,
+) -> list[nn.Module]:
+    """A model's layers, those that reduce with their reductions; ValueError with the reason where it cannot be.
+
+    tokens: image tokens that the model begins with, at the size it was built for
+    class_token: whether it has one
+    """
+    reduction, blocks = find_method(method), list(blocks)
+    unknown = [name for name in choices if name not in method_choices(method)]
+    if unknown:
+        names = ", ".join(method_choices(method))
+        raise ValueError(f"{method_name(method)} has no choice {unknown[0]!r}; it has {names}")
+    refuse_none(reduction, choices)
+    if at is not None and reduction.fixed_layers:
+        raise ValueError(f"{method_name(method)} takes its place in all its layers; leave ``at`` out")
+    layers = reduction.layers(len(blocks)) if at is None else chosen_layers(at, len(blocks))
+    if reduction.needs_class_token and not class_token:
+        name = method_name(method)
+        raise ValueError(f"{name} orders tokens by class attention, and this model has no class token")
+    for stage, layer in enumerate(sorted(layers)):
+        block = blocks[layer - 1]
+        place = Place(stage, layer, len(blocks), tokens, block.attn.num_heads)
+        blocks[layer - 1] = build_reduction(reduction, dim, place, choices).host(block)
+    return blocks
 
 
 def put_back(

@@ -12,23 +12,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvit.fast.groups import POOLING, in_groups
-from stvit.fast.token_linear import for_few_tokens
-from stvit.layers.attention import ContextBlock, RelativeAttention
-from stvit.layers.pooling import Grid, IntraInterPooling, create_pooling, is_whole
-from stvit.layers.semantic import (
-    ClusterLayer,
-    ConditionalPosition,
-    GenerationLayer,
-    GlobalCenters,
-    GlobalInitialization,
-    LearnedEncodingLayer,
-)
+from stvit.layers.pooling import Grid, IntraInterPooling
+from stvit.layers.semantic import GlobalCenters
 from stvit.models.intermediates import Intermediates
 from stvit.models.registry import DEIT_SIZES, register
+from stvit.models.semantic_layers import semantic_layers
 from stvit.reduce.plan import read_back
-
-INITIALIZATIONS = ("both", "spatial", "global", "learned")  # the rows of Table 7
-POSITIONS = ("none", "learned", "conditional", "relative")  # the rows of Table 14
 
 
 class SemanticTokens(Intermediates):
@@ -64,43 +53,19 @@ class SemanticTokens(Intermediates):
         position: positional encoding of the semantic tokens
         keep_prefix: class and register tokens are kept after the STGM (default: if the head reads them)
         """
-        _choose("initialization", initialization, INITIALIZATIONS)
-        _choose("position", position, POSITIONS)
-        for name, value in (("at (stgm_at)", stgm_at), ("stgm_layers", stgm_layers)):
-            if not is_whole(value):
-                raise ValueError(f"{name} is one layer's number or a number of layers, not {value!r}")
-        first, last, depth = stgm_at - 1, stgm_at - 1 + stgm_layers, len(self.blocks)
-        if not (first >= 0 and stgm_layers >= 1 and last <= depth):
-            raise ValueError(
-                f"an STGM of {stgm_layers} layers at layer {stgm_at} does not fit a model of {depth} layers; choose "
-                f"stgm_layers ≥ 1 and 1 ≤ at (stgm_at) ≤ {max(1, depth + 1 - max(stgm_layers, 1))}"
-            )
-        dim, grid = self.embed_dim, self.patch_embed.grid_size
-        pool = create_pooling(pooling, dim, num_semantic_tokens, grid)
-        prefix = self.num_prefix_tokens if self._keeps_prefix(keep_prefix) else 0
-        new_position = _create_position(position, pool, dim)
-        blocks = list(self.blocks)
-        blocks[first] = GenerationLayer.from_block(blocks[first])
-        layer = LearnedEncodingLayer if initialization == "learned" else ClusterLayer
-        for i in range(first + 1, last):
-            blocks[i] = layer.from_block(blocks[i])
-            guided = initialization in ("both", "learned")
-            blocks[i].centers = GlobalCenters(pool.num_tokens, dim) if guided else nn.Identity()
-        for i in range(first, last):
-            blocks[i].prefix = (prefix, self.num_prefix_tokens - (prefix if i > first else 0))
-        if position == "relative":
-            blocks[last:] = [_with_relative_positions(block, pool.tokens, prefix) for block in blocks[last:]]
-
-        self.blocks = nn.Sequential(*blocks[:first], *map(for_few_tokens, blocks[first:]))
-        self.initial = GlobalInitialization(pool.num_tokens, dim) if initialization == "global" else pool
-        self.position = new_position
-        self.stgm = slice(first, last)
-        self.num_semantic_tokens, self.semantic_grid = pool.num_tokens, pool.tokens
-        self.num_kept_prefix_tokens = prefix
+        grid = self.patch_embed.grid_size
+        prefix = self.num_prefix_tokens, self.num_prefix_tokens if self._keeps_prefix(keep_prefix) else 0
+        choices = stgm_at, stgm_layers, pooling, initialization, position
+        made = semantic_layers(self.blocks, self.embed_dim, grid, prefix, num_semantic_tokens, *choices)
+        self.blocks = nn.Sequential(*made.blocks)
+        self.initial, self.position, self.stgm = made.initial, made.position, made.stgm
+        self.num_semantic_tokens, self.semantic_grid = made.num_tokens, made.tokens
+        self.num_kept_prefix_tokens = prefix[1]
         patch = self.feature_info[0]["reduction"]
-        coarse = round(patch * math.sqrt(grid[0] * grid[1] / pool.num_tokens))
+        coarse = round(patch * math.sqrt(grid[0] * grid[1] / made.num_tokens))
         self.feature_info = [
-            dict(info, reduction=coarse if i >= first else patch) for i, info in enumerate(self.feature_info)
+            dict(info, reduction=coarse if i >= made.stgm.start else patch)
+            for i, info in enumerate(self.feature_info)
         ]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -281,31 +246,10 @@ def refuse_nothing(images: Tensor) -> None:
         raise ValueError(f"the batch holds no images: its shape is {tuple(images.shape)}")
 
 
-def _choose(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"unknown {what} {value!r}; choose one of {', '.join(choices)}")
-
-
 def _to_map(tokens: Tensor, grid: Grid | None) -> Tensor:
     if grid is None:
         raise ValueError("multi-scale semantic tokens form no map; ask for output_fmt='NLC'")
     return tokens.transpose(1, 2).unflatten(2, grid).contiguous()  # (B, C, h, w)
-
-
-def _create_position(position: str, pool: nn.Module, dim: int) -> nn.Module:
-    if position in ("conditional", "relative") and pool.tokens is None:
-        raise ValueError(
-            f"position={position!r} needs semantic tokens on a grid, which multi-scale pooling does not give"
-        )
-    if position == "learned":
-        return GlobalCenters(pool.num_tokens, dim)
-    return ConditionalPosition(pool.tokens, dim) if position == "conditional" else nn.Identity()
-
-
-def _with_relative_positions(block: nn.Module, tokens: Grid, prefix: int) -> ContextBlock:
-    block = ContextBlock.from_block(block)
-    block.attn = RelativeAttention.from_attention(block.attn, tokens, prefix)
-    return block
 
 
 def filter_checkpoint(state_dict: dict[str, Tensor], model: STViT) -> dict[str, Tensor]:

@@ -1,0 +1,240 @@
+"""Vision transformers of Hugging Face's transformers as hosts: a model of the same class comes back.
+
+The model's own forward runs, as it is in the installed version; its layers are recast, and keep their names. No
+module of transformers is imported here: a model that comes has brought them.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from stvit.hosts.huggingface.guests import (
+    ADDED,
+    LAYERS,
+    Guest,
+    GuestLayer,
+    own_attention,
+    release,
+    welcome,
+)
+from stvit.hosts.huggingface.trail import TrailStart
+from stvit.layers.pooling import Grid
+from stvit.layers.semantic import StgmLayer
+from stvit.models.reduced_vit import find_method, host_reductions, method_name
+from stvit.models.semantic_layers import semantic_layers
+from stvit.models.vit import SEMANTIC_CHOICES, SemanticTokens
+from stvit.reduce import Reduction
+from stvit.reduce.reduction import HostBlock
+
+KEY = "stvit"  # in a model's configuration
+OLDEST = "5.20"  # version of transformers whose towers are laid out as below
+STGM = {  # what STViT chooses by itself
+    name: choice.default
+    for name, choice in inspect.signature(SemanticTokens.equip).parameters.items()
+    if name not in ("self", "keep_prefix")
+}
+
+
+class Tower(NamedTuple):
+    """Where a vision tower's layers are, and how many class and register tokens it has."""
+
+    layers: str
+    prefix: Callable[[Any], int]
+
+
+def with_registers(config: Any) -> int:
+    return 1 + config.num_register_tokens
+
+
+def counting(tokens: int) -> Callable[[Any], int]:
+    return lambda config: tokens
+
+
+TOWERS: dict[str, Tower] = {
+    "ViTModel": Tower("layers", counting(1)),
+    "DeiTModel": Tower("layers", counting(2)),
+    "ViTMSNModel": Tower("layers", counting(1)),
+    "IJepaModel": Tower("layers", counting(0)),
+    "Dinov2Model": Tower("encoder.layer", counting(1)),
+    "Dinov2WithRegistersModel": Tower("encoder.layer", with_registers),
+    "DINOv3ViTModel": Tower("model.layer", with_registers),
+    "CLIPVisionModel": Tower("encoder.layers", counting(1)),
+    "SiglipVisionModel": Tower("encoder.layers", counting(0)),
+    "Siglip2VisionModel": Tower("encoder.layers", counting(0)),
+}
+
+
+def takes_huggingface(model: nn.Module) -> bool:
+    return any(cls.__module__.partition(".")[0] == "transformers" for cls in type(model).__mro__)
+
+
+def sparsify_huggingface(
+    model: nn.Module,
+    tokens: int | Grid | None,
+    at: int | Sequence[int] | None,
+    method: str | type[Reduction],
+    **choices,
+) -> nn.Module:
+    """``model`` with semantic tokens or reductions in its vision tower; see ``stvit.sparsify``."""
+    reason = obstacle(model)
+    if reason:
+        raise ValueError(f"cannot sparsify {type(model).__name__}: {reason}")
+    sparse = copy.deepcopy(model)
+    tower = find_towers(sparse)[0]
+    place, config, patch = TOWERS[type(tower).__name__], tower.config, pair(tower.config.patch_size)
+    guests = [welcome(layer) for layer in layers_of(tower)]
+    build = Build(guests, config.hidden_size, trained_grid(config, patch), place.prefix(config))
+    asked = {name: value for name, value in (("tokens", tokens), ("at", at)) if value is not None}
+    if method == "stvit":
+        guests = with_semantic_tokens(build, tower, **asked, **choices)
+    else:
+        method = method_name(find_method(method))
+        guests = with_reductions(build, method, **asked, **choices)
+    stage = 0
+    for guest in guests:
+        guest.stage = stage
+        stage += isinstance(guest, (HostBlock, StgmLayer))
+        like = guest.norm1.weight
+        for part in added_parts(guest):
+            part.to(device=like.device, dtype=like.dtype).train(model.training)
+    put_layers(tower, guests)
+    for name, part in list(tower.named_children()):
+        if is_rotary(part):
+            setattr(tower, name, welcome(part))
+    tower.register_forward_pre_hook(TrailStart(build.prefix, patch), with_kwargs=True)
+    setattr(sparse.config, KEY, {"method": method, **asked, **choices})
+    return sparse
+
+
+def densify_huggingface(model: nn.Module) -> nn.Module:
+    """A copy of a sparsified ``model`` as it was; see ``stvit.densify``."""
+    if not is_sparse(model):
+        raise ValueError(
+            f"this {type(model).__name__} is not a sparsified model: nothing in it reduces tokens"
+        )
+    plain = copy.deepcopy(model)
+    for tower in find_towers(plain):
+        put_layers(tower, [release(guest) for guest in layers_of(tower)])
+        for name, part in list(tower.named_children()):
+            if isinstance(part, Guest):
+                setattr(tower, name, release(part))
+        for number, hook in list(tower._forward_pre_hooks.items()):
+            if isinstance(hook, TrailStart):
+                del tower._forward_pre_hooks[number], tower._forward_pre_hooks_with_kwargs[number]
+    delattr(plain.config, KEY)
+    return plain
+
+
+def obstacle(model: nn.Module) -> str | None:
+    """Why ``model`` cannot be sparsified, or None if it can."""
+    if is_sparse(model):
+        return "it is sparsified already; call stvit.densify(model) first"
+    towers = find_towers(model)
+    if len(towers) != 1:
+        found = (
+            f"it has {len(towers)} vision towers" if towers else "it has no vision tower that is known here"
+        )
+        return f"{found}; a tower is one of {', '.join(TOWERS)}, alone or inside a model"
+    if "MaskedImageModeling" in type(model).__name__:
+        return "its decoder lays all image tokens on the map"
+    try:
+        layers = layers_of(towers[0])
+        attentions = [getattr(layer, LAYERS[type(layer).__name__]["attn"]) for layer in layers]
+        whole = all(
+            hasattr(attention, name) for attention in attentions for name in ("q_proj", "k_proj", "v_proj")
+        )
+    except (AttributeError, KeyError):
+        whole = False
+    if not whole:
+        return f"its layers are not laid out as in transformers {OLDEST} and later: pip install 'transformers>={OLDEST}'"
+    if any("forward" in part.__dict__ for layer in layers for part in layer.modules()):
+        return "its layers' forward is replaced, as device maps and offloading do; sparsify the model before that"
+    return None
+
+
+class Build(NamedTuple):
+    """What reductions and semantic tokens are built from."""
+
+    guests: list[nn.Module]
+    dim: int
+    grid: Grid  # of the image tokens, at the size that the model was trained on
+    prefix: int  # class and register tokens
+
+
+def with_reductions(
+    build: Build, method: str, at=None, tokens: int | None = None, **choices
+) -> list[nn.Module]:
+    if tokens is not None:
+        choices["num_tokens"] = tokens
+    count = build.grid[0] * build.grid[1]
+    guests = host_reductions(build.guests, method, at, choices, build.dim, count, build.prefix > 0)
+    return [own_attention(guest) for guest in guests]
+
+
+def with_semantic_tokens(
+    build: Build, tower: nn.Module, tokens: int | Grid = 16, at: int = 5, **choices
+) -> list[nn.Module]:
+    """The layers with an STGM; class and register tokens are kept, since heads and users read them."""
+    unknown = sorted(set(choices) - set(SEMANTIC_CHOICES))
+    if unknown:
+        names = ", ".join(("tokens", "at", *SEMANTIC_CHOICES[2:]))
+        raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}")
+    if choices.pop("keep_prefix", None) is False and build.prefix:
+        raise ValueError(f"{type(tower).__name__} returns its class token first: keep_prefix must stay")
+    if any(map(is_rotary, tower.children())):
+        raise ValueError(
+            "its positions are rotary, and a semantic token, which looks at the whole image, has no place to be turned "
+            "by; a method that keeps or merges tokens can be had: method='tome', 'bat', 'evit', …"
+        )
+    chosen = {**STGM, "num_semantic_tokens": tokens, "stgm_at": at, **choices}
+    made = semantic_layers(build.guests, build.dim, build.grid, (build.prefix, build.prefix), **chosen)
+    first, last = made.stgm.start, made.stgm.stop - 1
+    made.blocks[first].initial = made.initial
+    for i in range(first, last + 1):
+        made.blocks[i].position = made.position if i == last else nn.Identity()
+    return made.blocks
+
+
+def added_parts(guest: nn.Module) -> list[nn.Module]:
+    """The modules that a guest has from us."""
+    own = [guest._modules[name] for name in ADDED if name in guest._modules]
+    return own + [part for part in (guest.attn._modules.get("rel_pos"),) if part is not None]
+
+
+def find_towers(model: nn.Module) -> list[nn.Module]:
+    return [part for part in model.modules() if takes_huggingface(part) and type(part).__name__ in TOWERS]
+
+
+def is_sparse(model: nn.Module) -> bool:
+    return any(isinstance(part, GuestLayer) for part in model.modules())
+
+
+def is_rotary(module: nn.Module) -> bool:
+    return "RopePositionEmbedding" in type(module).__name__
+
+
+def layers_of(tower: nn.Module) -> nn.ModuleList:
+    return tower.get_submodule(TOWERS[type(tower).__name__].layers)
+
+
+def put_layers(tower: nn.Module, layers: list[nn.Module]) -> None:
+    parent, _, name = TOWERS[type(tower).__name__].layers.rpartition(".")
+    setattr(tower.get_submodule(parent), name, nn.ModuleList(layers).train(tower.training))
+
+
+def trained_grid(config: Any, patch: tuple[int, int]) -> Grid:
+    """The image tokens' grid at the size that the model was trained on."""
+    if hasattr(config, "num_patches"):  # SigLIP 2, which has a square of places and no image size
+        return (math.isqrt(config.num_patches),) * 2
+    height, width = pair(config.image_size)
+    return height // patch[0], width // patch[1]
+
+
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,0 +1,111 @@
+"""What layers of one forward hand on to each other, where the model's own loop hands on tokens alone.
+
+The tower's forward begins a trail and passes it to its layers as a keyword. Each layer reads what its stage may know
+and writes what the next stage may; entries stay, so that a layer that gradient checkpointing runs again finds its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stvit.layers.windows import Grid
+from stvit.reduce.plan import Plan
+from stvit.reduce.reduction import Seen
+
+
+class RotaryPair(tuple):
+    """Cosines and sines, as transformers' layers want them, and the angles that they are of."""
+
+    angles: Tensor | None
+
+    def __new__(cls, cos: Tensor, sin: Tensor, angles: Tensor) -> RotaryPair:
+        self = super().__new__(cls, (cos, sin))
+        self.angles = angles
+        return self
+
+    @classmethod
+    def of(cls, angles: Tensor, dtype: torch.dtype) -> RotaryPair:
+        """For merged tokens, whose angles are (B, M, head_dim)."""
+        return cls(angles.cos().to(dtype)[:, None], angles.sin().to(dtype)[:, None], angles)
+
+
+class Trail:
+    """One forward's.
+
+    seen: stage → what its layer may know; stages count the layers that change the tokens, from 0
+    plans: stage → what its layer did
+    image: the image tokens that semantic tokens look at, class and register tokens in front
+    """
+
+    def __init__(self, grid: Grid, prefix: int):
+        count = grid[0] * grid[1]
+        self.seen: dict[int, Seen] = {0: Seen(count, grid, None, prefix, whole=grid)}
+        self.plans: dict[int, Plan] = {}
+        self.image: Tensor | None = None
+
+    @staticmethod
+    def needed(trail: Trail | None) -> Trail:
+        if trail is None:
+            raise ValueError(
+                "a sparsified layer runs inside its model: call the model, not a part of it or .forward"
+            )
+        return trail
+
+    def before(self, stage: int, x: Tensor, settings: dict) -> Seen:
+        """What the layer of this stage may know, which is given x (B, prefix + N, C)."""
+        seen = self.seen[stage]
+        if stage == 0:
+            found = x.shape[1] - seen.prefix
+            if found != seen.initial:
+                raise ValueError(f"the model made {found} image tokens of an image of {seen.grid} patches")
+            pair = settings.get("position_embeddings")
+            if pair is not None:
+                seen = self.seen[0] = seen._replace(angles=pair.angles)
+        return seen
+
+
+class TrailStart:
+    """The forward pre-hook of a tower: looks at its arguments and gives its layers a trail."""
+
+    def __init__(self, prefix: int, patch: tuple[int, int]):
+        self.prefix, self.patch = prefix, patch
+
+    def __call__(self, tower: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        pixels = args[0] if args else kwargs.get("pixel_values")
+        if pixels is None:
+            return args, kwargs  # the model says so itself
+        if kwargs.get("output_attentions", getattr(tower.config, "output_attentions", False)):
+            raise ValueError(
+                "output_attentions is not for sparsified models, whose layers have other tokens: "
+                "with stvit.record(model) as maps, the maps of the layers that reduce are in maps"
+            )
+        if kwargs.get("attention_mask") is not None:
+            raise ValueError(
+                "attention_mask counts image tokens, of which later layers have fewer; leave it out"
+            )
+        if "spatial_shapes" in kwargs or len(args) == 3:
+            args, kwargs, grid = self.one_size(args, kwargs)
+        else:
+            grid = (pixels.shape[-2] // self.patch[0], pixels.shape[-1] // self.patch[1])
+        return args, {**kwargs, "trail": Trail(grid, self.prefix)}
+
+    @staticmethod
+    def one_size(args: tuple, kwargs: dict) -> tuple[tuple, dict, Grid]:
+        """SigLIP 2's arguments: images of one size without padding, for which no mask is needed."""
+        names = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
+        kwargs = {**kwargs, **dict(zip(names, args, strict=False))}
+        mask, shapes = kwargs["pixel_attention_mask"], kwargs["spatial_shapes"]
+        sizes: list[Any] = torch.as_tensor(shapes).unique(dim=0).tolist()
+        if (
+            len(sizes) > 1
+            or sizes[0][0] * sizes[0][1] != kwargs["pixel_values"].shape[1]
+            or not (mask is None or mask.all())
+        ):
+            raise ValueError(
+                f"images of different sizes or with padding are in the batch (spatial_shapes {sizes}); a sparsified "
+                "SigLIP 2 takes images of one size, without padding"
+            )
+        return (), {**kwargs, "pixel_attention_mask": None}, tuple(sizes[0])
