@@ -19,6 +19,7 @@ from stvit.hosts.huggingface.guests import (
     LAYERS,
     Guest,
     GuestLayer,
+    is_rotary,
     own_attention,
     release,
     welcome,
@@ -89,13 +90,13 @@ def sparsify_huggingface(
     tower = find_towers(sparse)[0]
     place, config, patch = TOWERS[type(tower).__name__], tower.config, pair(tower.config.patch_size)
     guests = [welcome(layer) for layer in layers_of(tower)]
-    build = Build(guests, config.hidden_size, trained_grid(config, patch), place.prefix(config))
+    sizes = VisionSizes(guests, config.hidden_size, trained_grid(config, patch), place.prefix(config))
     asked = {name: value for name, value in (("tokens", tokens), ("at", at)) if value is not None}
     if method == "stvit":
-        guests = with_semantic_tokens(build, tower, **asked, **choices)
+        guests = with_semantic_tokens(sizes, tower, **asked, **choices)
     else:
         method = method_name(find_method(method))
-        guests = with_reductions(build, method, **asked, **choices)
+        guests = with_reductions(sizes, method, **asked, **choices)
     stage = 0
     for guest in guests:
         guest.stage = stage
@@ -105,9 +106,9 @@ def sparsify_huggingface(
             part.to(device=like.device, dtype=like.dtype).train(model.training)
     put_layers(tower, guests)
     for name, part in list(tower.named_children()):
-        if is_rotary(part):
+        if is_rotary(type(part)):
             setattr(tower, name, welcome(part))
-    tower.register_forward_pre_hook(TrailStart(build.prefix, patch), with_kwargs=True)
+    tower.register_forward_pre_hook(TrailStart(sizes.prefix, patch), with_kwargs=True)
     setattr(sparse.config, KEY, {"method": method, **asked, **choices})
     return sparse
 
@@ -152,13 +153,14 @@ def obstacle(model: nn.Module) -> str | None:
     except (AttributeError, KeyError):
         whole = False
     if not whole:
-        return f"its layers are not laid out as in transformers {OLDEST} and later: pip install 'transformers>={OLDEST}'"
+        line = f"pip install 'transformers>={OLDEST}'"
+        return f"its layers are not laid out as in transformers {OLDEST} and later: {line}"
     if any("forward" in part.__dict__ for layer in layers for part in layer.modules()):
         return "its layers' forward is replaced, as device maps and offloading do; sparsify the model before that"
     return None
 
 
-class Build(NamedTuple):
+class VisionSizes(NamedTuple):
     """What reductions and semantic tokens are built from."""
 
     guests: list[nn.Module]
@@ -168,32 +170,32 @@ class Build(NamedTuple):
 
 
 def with_reductions(
-    build: Build, method: str, at=None, tokens: int | None = None, **choices
+    sizes: VisionSizes, method: str, at=None, tokens: int | None = None, **choices
 ) -> list[nn.Module]:
     if tokens is not None:
         choices["num_tokens"] = tokens
-    count = build.grid[0] * build.grid[1]
-    guests = host_reductions(build.guests, method, at, choices, build.dim, count, build.prefix > 0)
+    count = sizes.grid[0] * sizes.grid[1]
+    guests = host_reductions(sizes.guests, method, at, choices, sizes.dim, count, sizes.prefix > 0)
     return [own_attention(guest) for guest in guests]
 
 
 def with_semantic_tokens(
-    build: Build, tower: nn.Module, tokens: int | Grid = 16, at: int = 5, **choices
+    sizes: VisionSizes, tower: nn.Module, tokens: int | Grid = 16, at: int = 5, **choices
 ) -> list[nn.Module]:
     """The layers with an STGM; class and register tokens are kept, since heads and users read them."""
     unknown = sorted(set(choices) - set(SEMANTIC_CHOICES))
     if unknown:
         names = ", ".join(("tokens", "at", *SEMANTIC_CHOICES[2:]))
         raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}")
-    if choices.pop("keep_prefix", None) is False and build.prefix:
+    if choices.pop("keep_prefix", None) is False and sizes.prefix:
         raise ValueError(f"{type(tower).__name__} returns its class token first: keep_prefix must stay")
-    if any(map(is_rotary, tower.children())):
+    if any(is_rotary(type(part)) for part in tower.children()):
         raise ValueError(
             "its positions are rotary, and a semantic token, which looks at the whole image, has no place to be turned "
             "by; a method that keeps or merges tokens can be had: method='tome', 'bat', 'evit', …"
         )
     chosen = {**STGM, "num_semantic_tokens": tokens, "stgm_at": at, **choices}
-    made = semantic_layers(build.guests, build.dim, build.grid, (build.prefix, build.prefix), **chosen)
+    made = semantic_layers(sizes.guests, sizes.dim, sizes.grid, (sizes.prefix, sizes.prefix), **chosen)
     first, last = made.stgm.start, made.stgm.stop - 1
     made.blocks[first].initial = made.initial
     for i in range(first, last + 1):
@@ -213,10 +215,6 @@ def find_towers(model: nn.Module) -> list[nn.Module]:
 
 def is_sparse(model: nn.Module) -> bool:
     return any(isinstance(part, GuestLayer) for part in model.modules())
-
-
-def is_rotary(module: nn.Module) -> bool:
-    return "RopePositionEmbedding" in type(module).__name__
 
 
 def layers_of(tower: nn.Module) -> nn.ModuleList:

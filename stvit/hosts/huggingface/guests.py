@@ -22,23 +22,29 @@ from stvit.reduce.reduction import HostBlock, ObservedAttention, PruningBlock, S
 from stvit.surgery import recast
 
 NOTHING = nn.Identity()
-OLD = dict(norm1="layernorm_before", attn="attention", norm2="layernorm_after", ls1="dropout", ls2="dropout")
+VIT = dict(
+    norm1="layernorm_before", attn="attention", norm2="layernorm_after", ls1="dropout", ls2="dropout",
+    drop_path1=None, drop_path2=None,
+)  # fmt: skip
 DINO = dict(
     attn="attention", ls1="layer_scale1", ls2="layer_scale2", drop_path1="drop_path", drop_path2="drop_path"
 )
-CLIP = dict(norm1="layer_norm1", attn="self_attn", norm2="layer_norm2", ls1=None, ls2=None)
+CLIP = dict(
+    norm1="layer_norm1", attn="self_attn", norm2="layer_norm2", ls1=None, ls2=None, drop_path1=None, drop_path2=None
+)  # fmt: skip
 LAYERS: dict[
     str, dict[str, str | None]
-] = {  # layer → timm's name of a part → its own; None: it has no such part
-    **dict.fromkeys(
-        ("ViTLayer", "DeiTLayer", "ViTMSNLayer", "IJepaLayer"),
-        {**OLD, "drop_path1": None, "drop_path2": None},
-    ),
-    **dict.fromkeys(("Dinov2Layer", "Dinov2WithRegistersLayer", "DINOv3ViTLayer"), DINO),
-    **dict.fromkeys(
-        ("CLIPEncoderLayer", "SiglipEncoderLayer", "Siglip2EncoderLayer"),
-        {**CLIP, "drop_path1": None, "drop_path2": None},
-    ),
+] = {  # timm's name of a part → the layer's own; None: it has no such part
+    "ViTLayer": VIT,
+    "DeiTLayer": VIT,
+    "ViTMSNLayer": VIT,
+    "IJepaLayer": VIT,
+    "Dinov2Layer": DINO,
+    "Dinov2WithRegistersLayer": DINO,
+    "DINOv3ViTLayer": DINO,
+    "CLIPEncoderLayer": CLIP,
+    "SiglipEncoderLayer": CLIP,
+    "Siglip2EncoderLayer": CLIP,
 }
 ADDED = ("reduction", "centers", "initial", "position")  # modules that a layer may have from us
 
@@ -69,13 +75,23 @@ class Guest:
 @cache
 def guest_of(theirs: type[nn.Module], ours: type[nn.Module] | None = None) -> type[nn.Module]:
     """The class of guests of the class ``theirs`` that do what ``ours`` does, or what they have always done."""
-    names = LAYERS.get(theirs.__name__, {})
-    role = (Reducing if issubclass(ours, HostBlock) else Semantic) if names and ours else Passing
-    if not names:
-        role = Rotary if hasattr(theirs, "inv_freq") or "Rope" in theirs.__name__ else GuestAttention
-    bases = (role, theirs) if ours is None else (role, ours, theirs)
+    bases = (role_of(theirs, ours), theirs) if ours is None else (role_of(theirs, ours), ours, theirs)
     name = f"Guest{theirs.__name__}" if ours is None else f"{ours.__name__}Of{theirs.__name__}"
+    names = LAYERS.get(theirs.__name__, {})
     return type(name, bases, dict(theirs=theirs, ours=ours, names=names, __module__=__name__))
+
+
+def role_of(theirs: type[nn.Module], ours: type[nn.Module] | None) -> type[Guest]:
+    """How transformers' calls reach a guest."""
+    if theirs.__name__ not in LAYERS:
+        return Rotary if is_rotary(theirs) else GuestAttention
+    if ours is not None and issubclass(ours, HostBlock):
+        return Reducing
+    return Semantic if ours is not None and issubclass(ours, StgmLayer) else Passing
+
+
+def is_rotary(module: type[nn.Module]) -> bool:
+    return module.__name__.endswith("RopePositionEmbedding")
 
 
 def _new_guest(theirs: type[nn.Module], ours: type[nn.Module] | None) -> nn.Module:
