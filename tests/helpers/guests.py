@@ -3,14 +3,14 @@
 import torch
 import transformers as T
 
-VISION = dict(hidden_size=32, num_hidden_layers=4, num_attention_heads=4, image_size=32, patch_size=4)
+VISION = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, image_size=32, patch_size=4)
 SMALL = dict(VISION, intermediate_size=64)
 TEXT = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64, vocab_size=50)
 PAIR = dict(text_config=dict(TEXT, bos_token_id=0, eos_token_id=1), vision_config=SMALL)
 DINOV2 = dict(VISION, mlp_ratio=2, layerscale_value=0.5)
 SIGLIP2 = dict(
     hidden_size=32,
-    num_hidden_layers=4,
+    num_hidden_layers=3,
     num_attention_heads=4,
     intermediate_size=64,
     num_patches=64,
