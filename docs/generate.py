@@ -24,7 +24,12 @@ def write(here: Path) -> None:
     methods.mkdir(parents=True)
     for name, text in method_pages().items():
         (methods / f"{name}.md").write_text(text, encoding="utf-8")
-    pages = {"methods.md": method_index(), "papers.md": papers(), "errata.md": errata()}
+    pages = {
+        "methods.md": method_index(),
+        "families.md": families(),
+        "papers.md": papers(),
+        "errata.md": errata(),
+    }
     for name, text in pages.items():
         (here / "generated" / name).write_text(text, encoding="utf-8")
     (here / "notebooks").mkdir()
@@ -123,6 +128,19 @@ def method_index() -> str:
         "# Methods\n\nEvery method of `stvit.reduce`, by what its class states. STViT itself is "
         "`stvit.sparsify(model, tokens=16, at=5)`.\n\n"
         f"{markdown(table)}\n\n```{{toctree}}\n:hidden:\n\n{tree}\n```\n"
+    )
+
+
+def families() -> str:
+    """Which method runs in which of timm's vision transformers."""
+    from analysis.shared.families import table
+
+    return (
+        "# Model families\n\nWhich methods `stvit.sparsify` takes in which of timm's vision transformers, tried on a "
+        "small model of each. Where a method runs, `tests/stvit/test_families.py` holds that it equals the dense model "
+        "when it reduces nothing, that `stvit.densify` brings that model back to the bit, and that gradients pass. In "
+        "models with rotary or relative positions a merged token lies at the mean of what it is made of.\n\n"
+        f"{markdown(table())}\n"
     )
 
 

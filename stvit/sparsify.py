@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from stvit.hosts import find_host
 from stvit.hosts.plain import choice_names
+from stvit.hosts.refused import why_not
 from stvit.layers.pooling import Grid
 from stvit.models.registry import register
 from stvit.models.vit import SemanticTokens, filter_checkpoint
@@ -33,7 +34,8 @@ def sparsify(
 ) -> nn.Module:
     """A copy of ``model`` that computes with fewer tokens; the weights are the model's, new parts are fresh.
 
-    model: a plain ViT or a Swin of timm
+    model: a plain ViT of timm, one of its EVA (EVA-02, DINOv3, PE, RoPE-ViT) or BEiT families, a Swin, or a vision model
+        of transformers
     method: "stvit", a method of ``stvit.reduce.METHODS`` by name ("bat", "evit", "dynamicvit", "tome", "topk", "ats",
         "pitome", "mctf", "atc", "evovit" and others: ``python -m analysis.field`` lists them all), or a class of
         ``stvit.reduce.Reduction``
@@ -48,11 +50,7 @@ def sparsify(
     """
     host = find_host(model)
     if host is None:
-        raise ValueError(
-            f"cannot sparsify {type(model).__name__}: it is not one of timm's plain ViTs (VisionTransformer: ViT, "
-            "DeiT, DeiT-III, DINOv2, CLIP and SigLIP image towers), nor a Swin; rotary or windowed attention needs a "
-            "model of its own"
-        )
+        raise ValueError(f"cannot sparsify {type(model).__name__}: {why_not(model)}")
     return host.sparsify(model, tokens, at, method, **choices)
 
 

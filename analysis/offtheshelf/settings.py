@@ -71,7 +71,7 @@ def plan(
     """
     import stvit
 
-    base = "topk" if dense.has_class_token else "random"  # as many tokens
+    base = "topk" if getattr(dense, "cls_token", None) is not None else "random"  # as many tokens
     targets = {rate: cost(stvit.sparsify(dense, method=base, keep_rate=rate)) for rate in rates}
     found, notes = [], []
     for row, (method, choices) in rows(methods).items():

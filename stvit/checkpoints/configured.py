@@ -27,6 +27,7 @@ from stvit.checkpoints.errors import CheckpointError, first_line
 from stvit.layers.window_options import WORDS
 from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.models.micro_swin import DenseSwin
+from stvit.models.placed import ReducedBeit, ReducedEva
 from stvit.models.reduced_vit import ReducedViT
 from stvit.models.sparsified_swin import CHOICES as SWIN_CHOICES
 from stvit.models.stvit_swin import STViTRSwin, STViTSwin
@@ -44,7 +45,7 @@ ENTRIES = 256  # of a list of numbers
 PARTS = ("__init__", "equip")
 CLASSES = (
     VisionTransformer, SwinTransformer, STViT, SemanticTokens, ReducedViT, LVViT, STViTLVViT, ReducedLVViT,
-    STViTSwin, STViTRSwin, STViTVideoSwin, VideoSwin, DenseSwin,
+    STViTSwin, STViTRSwin, STViTVideoSwin, VideoSwin, DenseSwin, ReducedEva, ReducedBeit,
 )  # fmt: skip
 
 

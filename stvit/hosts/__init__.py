@@ -14,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from stvit.hosts.huggingface import densify_huggingface, sparsify_huggingface, takes_huggingface
+from stvit.hosts.placed import densify_placed, sparsify_placed, takes_placed
 from stvit.hosts.plain import densify_plain, sparsify_plain
 from stvit.models.sparsified_swin import densify_swin, sparsify_swin
 
@@ -43,6 +44,7 @@ HOSTS = (
     Host(takes_swin, sparsify_swin, densify_swin),
     Host(takes_plain, sparsify_plain, densify_plain),
     Host(takes_huggingface, sparsify_huggingface, densify_huggingface),
+    Host(takes_placed, sparsify_placed, densify_placed),
 )
 
 

@@ -78,13 +78,18 @@ def sparsify_plain(
     else:
         kinds = REDUCED
         choices.update({} if tokens is None else {"num_tokens": tokens}, method=method, at=at)
-    sparse = recast(copy.deepcopy(model), kinds[type(model)])
+    return equipped(model, kinds[type(model)], choices)
+
+
+def equipped(model: nn.Module, kind: type[nn.Module], choices: dict) -> nn.Module:
+    """A copy of ``model`` as a ``kind`` that is equipped with ``choices``, and its record for checkpoints."""
+    sparse = recast(copy.deepcopy(model), kind)
     like, modes = next(sparse.parameters()), {name: part.training for name, part in sparse.named_modules()}
     sparse.equip(**choices)
     sparse.to(device=like.device, dtype=like.dtype)
     for name, part in sparse.named_modules():  # layers that were set to evaluation mode stay in it
         part.training = modes.get(name, model.training)
-    if method != "stvit":
+    if "method" in choices:
         choices["method"] = sparse.method
     sparse.pretrained_cfg = dict(getattr(model, "pretrained_cfg", {}), architecture="stvit_sparsified")
     origin = dict(
@@ -102,7 +107,7 @@ def densify_plain(model: nn.Module) -> nn.Module:
     plain = recast(copy.deepcopy(model), DENSE[type(model)])
     if isinstance(model, ReducedTokens):
         plain.blocks = model.plain_blocks(plain.blocks)
-        _restore_origin(plain, type(model))
+        restore_origin(plain, type(model))
         del plain.method
         return plain
     plain.blocks = nn.Sequential(*map(_plain_block, plain.blocks))
@@ -110,7 +115,7 @@ def densify_plain(model: nn.Module) -> nn.Module:
         delattr(plain, name)
     patch = plain.feature_info[0]["reduction"]
     plain.feature_info = [dict(info, reduction=patch) for info in plain.feature_info]
-    _restore_origin(plain, type(model))
+    restore_origin(plain, type(model))
     return plain
 
 
@@ -145,7 +150,7 @@ def _plain_block(block: nn.Module) -> nn.Module:
     return plain
 
 
-def _restore_origin(plain: nn.Module, sparse: type[nn.Module]) -> None:
+def restore_origin(plain: nn.Module, sparse: type[nn.Module]) -> None:
     """What timm needs to build the dense model again: its architecture and arguments."""
     cfg, args = getattr(plain, "pretrained_cfg", {}), dict(getattr(plain, "_model_args", {}))
     method = args.get("method", getattr(plain, "method", "stvit"))

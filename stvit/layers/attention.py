@@ -92,6 +92,10 @@ class Attention(TimmAttention):
         """A term added to the logits; None here, a relative position bias in ``RelativeAttention``."""
         return None
 
+    def bias_among(self, bias: Tensor | None, angles: Tensor | None) -> Tensor | None:
+        """``bias`` of the logits, and what the places of the tokens add to it: nothing here."""
+        return bias
+
     def project(
         self, query: Tensor, key: Tensor | None, value: Tensor | None, angles: Angles | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:

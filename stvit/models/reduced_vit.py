@@ -86,12 +86,16 @@ class ReducedTokens(Intermediates):
     def forward_from(self, x: Tensor, grid: Grid, done: int, trace: list | None = None) -> Tensor:
         """The layers after the first ``done`` ones, which reduce nothing and gave ``x``: (B, prefix + M, C)."""
         count, grid = x.shape[1] - self.num_prefix_tokens, tuple(grid)
-        seen = Seen(count, grid, None, self.num_prefix_tokens, whole=grid)
+        seen = Seen(count, grid, None, self.num_prefix_tokens, whole=grid, angles=self.angles_at(grid))
         for block in self.blocks[done:]:
             x, plan, seen = self.run(block, x, seen)  # (B, prefix + M, C)
             if trace is not None:
                 trace.append((x, plan))
         return x
+
+    def angles_at(self, grid: Grid) -> Tensor | None:
+        """Where the image tokens lie, as ``Seen.angles`` has it; None here, where layers do not ask."""
+        return None
 
     @property
     def unchanged_layers(self) -> int:

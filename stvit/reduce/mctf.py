@@ -130,7 +130,8 @@ class AheadBlock(ReducingBlock):
     def forward(self, x: Tensor, seen: Seen) -> tuple[Tensor, Plan]:
         if not self.reduction.r:
             return super().forward(x, seen)
-        maps = self.attn(self.norm1(x), seen.bias, seen.angles)  # (B, heads, prefix + N, prefix + N)
+        bias = self.attn.bias_among(seen.bias, seen.angles)
+        maps = self.attn(self.norm1(x), bias, seen.angles)  # (B, heads, prefix + N, prefix + N)
         x, plan = self.reduce(x, seen._replace(maps=maps))  # (B, prefix + M, C)
         y = self.attn.apply_to(fused(maps, plan, seen.prefix), self.norm1(x))
         return in_groups(self.feed_forward, x + self.drop_path1(self.ls1(y))), plan

@@ -42,7 +42,8 @@ class Seen(NamedTuple):
     maps: the attention's maps, (B, heads, prefix + N, prefix + N), where a layer forms them anyway
     lead: the class and register tokens themselves, as they stand where the reduction stands, (B, prefix, C)
     carry: what the method's last layer handed on, see ``Plan``
-    angles: what rotary positions turn each image token by, see ``stvit.layers.rotary``; None without such positions
+    angles: where each image token lies, (1 or B, N, …), for attention that asks for it: what rotary positions turn it
+        by, see ``stvit.layers.rotary``, or its shares of the map's places; None in plain ViTs
     """
 
     initial: int
@@ -223,6 +224,7 @@ class ReducingBlock(HostBlock):
 
     def attend(self, x: Tensor, seen: Seen) -> tuple[Tensor, Seen]:
         inputs = self.norm1(x)
+        seen = seen._replace(bias=self.attn.bias_among(seen.bias, seen.angles))
         y, queries, keys, values = self.attn(inputs, seen.bias, seen.angles)
         seen = seen._replace(queries=queries, keys=keys, values=values, inputs=inputs)
         return x + self.drop_path1(self.ls1(y)), seen  # (B, prefix + N, C)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.shared.families import FAMILIES
 from stvit.reduce import METHODS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -42,6 +43,13 @@ def test_arguments_of_a_docstring_become_a_list():
     ]
     expected = ["What it does.", "", "- ``a, b``: two of them", "- ``c``: one", "", lines[-1]]
     assert generate.arguments_as_list(lines) == expected
+
+
+def test_every_family_has_its_row(written):
+    text = (written / "generated" / "families.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == len(FAMILIES) and sum(f" all {len(METHODS)} " in row for row in rows) >= 16
+    assert next(row for row in rows if row.startswith("| SAM ")).count("none") == 1
 
 
 def test_every_item_of_the_papers(written):

@@ -96,11 +96,11 @@ def test_type_device_and_mode_stay():
 
 
 REFUSED = {
-    "eva02_tiny_patch14_224": (dict(), "cannot sparsify Eva: it is not one of timm's plain ViTs"),
-    "beit_base_patch16_224": (
-        dict(embed_dim=48, num_heads=3, depth=2),
-        "cannot sparsify Beit: it is not one",
+    "samvit_base_patch16": (
+        dict(SMALL, img_size=64),
+        "cannot sparsify VisionTransformerSAM: most of its layers",
     ),
+    "beit_base_patch16_224": (dict(SMALL), "cannot sparsify Beit: semantic tokens have no place"),
     "convnext_atto": (dict(), "cannot sparsify ConvNeXt"),
     "vit_base_patch16_xp_224": (dict(SMALL), "its layers are ParallelScalingBlock"),
     "vit_tiny_patch16_224": (dict(SMALL, patch_drop_rate=0.5), "drops patches at random"),
