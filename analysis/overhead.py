@@ -17,6 +17,15 @@ from analysis.commands import Parser, at_least, command, new_folder
 from analysis.results import Report
 
 MODEL = "deit_small_patch16_224"
+LIMIT = 15  # per cent; what costs more has its reason here
+REASONS = {
+    "atc": "clusters are joined one pair at a time, so that many small steps follow each other in each of its layers",
+    "mctf": "its rule reads whole attention maps, which are formed in memory instead of fused, and then rows and "
+    "columns of them are fused: copies of maps are a sixth of its time",
+    "avit": "tokens leave in each layer and in each image another number of them, so that those that stay are "
+    "gathered and padded anew twelve times",
+    "dge": "groups are formed and their means gathered in each of its layers, around attention of all tokens' keys",
+}
 
 
 def cut_twin(model, images):
@@ -162,6 +171,19 @@ def report(frame, config: dict, out: Path | None = None) -> None:
             f"({config['pairs']} pairs, median of their ratios, {config['clock']} time)."
         )
         r.table("overhead", frame, "Forward time with and without the work of the reductions.", digits=3)
+        r.prose(costly(frame))
+
+
+def costly(frame) -> str:
+    """The methods above ``LIMIT``, and why."""
+    above = frame[frame["overhead %"] > LIMIT].sort_values("overhead %", ascending=False)
+    if above.empty:
+        return f"No method costs more than {LIMIT} %."
+    told = (
+        f"{row['method']} {row['overhead %']:.0f} %: {REASONS.get(row['method'], 'the reason is not known')}"
+        for _, row in above.iterrows()
+    )
+    return f"Above {LIMIT} %: {'; '.join(told)}."
 
 
 @command("analysis.overhead")

@@ -2,10 +2,12 @@
 
 import json
 
+import pandas as pd
 import torch
 
 import stvit
 from analysis import overhead
+from analysis.results import RESULTS
 from stvit.reduce import METHODS
 
 MICRO = dict(img_size=64, patch_size=8, embed_dim=48, depth=4, num_heads=3, num_classes=7)
@@ -55,3 +57,19 @@ def test_table_and_command_line(capsys):
         ["--methods", "random", "--batch", "1", "--pairs", "1", "--json", "--model", "deit_tiny_patch16_224"]
     )
     assert json.loads(capsys.readouterr().out)[0]["method"] == "random"
+
+
+def test_what_costs_much_is_told_with_its_reason():
+    frame = pd.DataFrame({"method": ["bat", "atc", "tome"], "overhead %": [3.0, 47.4, 15.6]})
+    told = overhead.costly(frame)
+    assert told.startswith(
+        f"Above 15 %: atc 47 %: {overhead.REASONS['atc']}; tome 16 %: the reason is not known"
+    )
+    assert "bat" not in told.split()
+    assert overhead.costly(frame[:1]) == "No method costs more than 15 %."
+
+
+def test_every_method_that_costs_much_has_a_reason():
+    found = pd.read_csv(RESULTS / "overhead" / "overhead.csv")
+    assert set(found.method) == set(METHODS)
+    assert set(found[found["overhead %"] > overhead.LIMIT].method) <= set(overhead.REASONS)
