@@ -20,6 +20,8 @@ import math
 import random
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from stvit.command import run_command
 from stvit.data.share import Share
 from stvit.reduce import keep_rate_at
 from stvit.training import build, state
+from stvit.training.bfloat16 import fast_products
 from stvit.training.config import TrainConfig, from_command_line
 from stvit.training.journal import Journal
 from stvit.training.lock import FolderLock
@@ -150,7 +153,7 @@ class Trainer:
 
     def train_step(self, images: Any, targets: Any) -> Tensor:
         self.schedule.step_update(self.step)
-        with self.accelerator.autocast():
+        with self.autocast():
             loss = self.criterion(self.model, images, targets)
         if not loss.isfinite():
             self.stop(images, targets, loss)
@@ -163,6 +166,12 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.plain, self.step)
         return loss.detach()
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """The precision of forwards."""
+        with self.accelerator.autocast(), fast_products(self.device.type, self.config.precision):
+            yield
 
     def stop(self, images: Any, targets: Any, loss: Tensor) -> None:
         """Save what made the loss infinite: the batch and the weights that met it."""
@@ -180,7 +189,7 @@ class Trainer:
 
     def evaluate(self) -> dict:
         model = self.plain if self.ema is None else self.ema.module
-        with self.accelerator.autocast():
+        with self.autocast():
             scores = self.task.evaluate(model, self.source, self.device)
         loss = {"held_out_loss": scores.pop("loss")} if "loss" in scores else {}
         line = {**scores, "epoch": self.epoch - 1, **loss, "seconds": round(self.seconds, 2)}

@@ -163,13 +163,14 @@ def measured(student: nn.Module, world: World, done: int, precision: str = "no")
     """Centred cosine of each held-out crop's class feature to the teacher's, and how often it is the nearest one."""
     import torch
 
+    from stvit.training.bfloat16 import mixed_precision
     from stvit.training.distill import cosine, said
     from stvit.training.late_layers import LateLayers
 
     test, center = world.test[done], world.train[done].features.mean(dim=0)
     late = LateLayers(student, done, test.grid).eval()
     batches = [test.batch(numbers) for numbers in torch.arange(len(test)).split(100)]
-    with torch.autocast(world.device, torch.bfloat16, enabled=precision == "bf16"):
+    with mixed_precision(world.device, precision):
         features = torch.cat([f.float().cpu() for f, _ in said(late, batches)])
     values = cosine(features, test.features, center)
     return {

@@ -20,6 +20,8 @@ from timm.optim import muon
 from timm.optim._optim_factory import OptimizerRegistry, default_registry
 from torch import Tensor
 
+from stvit.training.bfloat16 import bfloat16_products, to_bfloat16
+
 Coefficients = list[tuple[float, float, float]]
 timms = muon.zeropower_via_newtonschulz
 
@@ -53,11 +55,6 @@ def orthogonal(G: Tensor, steps: int, coefficients: Coefficients, dtype=torch.bf
     return rounded(G, steps, coefficients, **choices)
 
 
-def bfloat16_products() -> bool:
-    """Whether this CPU multiplies matrices in bfloat16."""
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
 def rounded(
     G: Tensor,
     steps: int,
@@ -76,8 +73,3 @@ def rounded(
         B = to_bfloat16(times(A, A, A, beta=b, alpha=c))
         X = to_bfloat16(times(X, B, X, beta=a))
     return (X.mT if tall else X).bfloat16()
-
-
-def to_bfloat16(x: Tensor) -> Tensor:
-    """float32 numbers that bfloat16 has."""
-    return x.bfloat16().float()

@@ -25,6 +25,8 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stvit.training.bfloat16 import mixed_precision
+
 BATCH = 50
 SHARE = 0.5  # of the free memory, or 0.9 of the free disk, that may be taken
 FEATURES = "features.npy"
@@ -97,8 +99,7 @@ def run(teacher, images, layers, shape, place, quiet, precision) -> tuple[dict[i
     teacher.eval()
     cfg, device = getattr(teacher, "pretrained_cfg", {}), next(teacher.parameters()).device
     pixels = tuple(cfg.get("mean", (0.5,) * 3)), tuple(cfg.get("std", (0.5,) * 3))
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), mixed:
+    with torch.inference_mode(), mixed_precision(device.type, precision):
         for start in tqdm(range(0, count, BATCH), "teacher", leave=False, disable=quiet or None):
             part = slice(start, min(start + BATCH, count))
             found, feature = look(teacher, normalise(images[part], *pixels).to(device), arrays)
