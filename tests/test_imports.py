@@ -46,10 +46,15 @@ ROOMS = [
     ),
     ("analysis.shared",),
     ("analysis",),  # the analyses, one package or module each; none imports another
-    ("analysis.__main__", "analysis.notebooks", "analysis.page", "analysis.pareto"),
+    ("analysis.__main__", "analysis.explore", "analysis.notebooks", "analysis.page", "analysis.pareto"),
 ]
 PLACES = {prefix: place for place, prefixes in enumerate(ROOMS) for prefix in prefixes}
-FREE = ("analysis.__main__", "analysis.page", "analysis.pareto")  # these look at all analyses
+FREE = (
+    "analysis.__main__",
+    "analysis.explore",
+    "analysis.page",
+    "analysis.pareto",
+)  # these look at all analyses
 
 
 def find_modules() -> dict[str, Path]:

@@ -1,20 +1,17 @@
-"""Sliders over a model's attention, for notebooks: layer, head, and the token whose view is drawn.
+"""One token's view in one layer as a figure; ``analysis.explore`` has the same with widgets.
 
-explore(subject, photo)       # where widgets run; click a patch to see who attends to it
-snapshot(maps, photo, layer=3)  # one state of it as a figure, which needs no widgets
+snapshot(maps, photo, layer=3)
 """
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis import style
-from analysis.attention_maps.capture import Captured, capture
+from analysis.attention_maps.capture import Captured
 from analysis.attention_maps.draw import heads
-from analysis.images import normalised
 from analysis.panels import blank, outline, overlay
 
 if TYPE_CHECKING:
@@ -67,60 +64,3 @@ def snapshot(
                 outline(ax, mark, photo.shape[:2], style.SKY, 2)
         fig.suptitle(f"{title}, {which}", fontsize=8, x=0.01, ha="left")
     return fig
-
-
-def explore(subject, photo: np.ndarray):
-    """A widget: sliders for layer, head and token beside the picture, and the photo's patches as buttons."""
-    import ipywidgets as widgets
-
-    maps = capture(subject.model, normalised(photo, subject.model))
-    found = views(maps)
-    picture = widgets.Image(format="png")
-    layer = widgets.IntSlider(1, 1, len(found), description="layer")
-    head = widgets.IntSlider(0, 0, found[0][1].shape[1], description="head (0: mean)")
-    token = widgets.IntSlider(1, 1, found[0][1].shape[2], description="token")
-
-    def show(_=None) -> None:
-        token.max = found[layer.value - 1][1].shape[2]
-        fig = snapshot(maps, photo, layer.value, head.value or None, token.value, subject.label)
-        picture.value = png(fig)
-
-    def press(place: int) -> None:
-        token.value = min(place + 1 + maps.prefix, token.max)
-
-    for slider in (layer, head, token):
-        slider.observe(show, "value")
-    show()
-    sliders = widgets.VBox([layer, head, token])
-    return widgets.VBox([widgets.HBox([sliders, _buttons(photo, maps.grid, press)]), picture])
-
-
-def png(fig: Figure) -> bytes:
-    import matplotlib.pyplot as plt
-
-    file = io.BytesIO()
-    fig.savefig(file, format="png", dpi=110)
-    plt.close(fig)
-    return file.getvalue()
-
-
-def _buttons(photo: np.ndarray, grid, press):
-    """The photo as a grid of buttons in the patches' mean colours; ``press`` is called with its number."""
-    import ipywidgets as widgets
-
-    height, width = photo.shape[:2]
-    side, found = max(8, 168 // max(grid)), []
-    for place in range(grid[0] * grid[1]):
-        row, column = divmod(place, grid[1])
-        patch = photo[
-            row * height // grid[0] : (row + 1) * height // grid[0],
-            column * width // grid[1] : (column + 1) * width // grid[1],
-        ]
-        colour = "#{:02x}{:02x}{:02x}".format(*(int(v) for v in patch.mean((0, 1))))
-        box = widgets.Layout(width=f"{side}px", height=f"{side}px", margin="0", padding="0")
-        button = widgets.Button(layout=box, tooltip=f"patch {place + 1}")
-        button.style.button_color = colour
-        button.on_click(lambda _, place=place: press(place))
-        found.append(button)
-    layout = widgets.Layout(grid_template_columns=f"repeat({grid[1]}, {side}px)", grid_gap="1px")
-    return widgets.GridBox(found, layout=layout)

@@ -9,7 +9,7 @@ import torch
 
 from analysis import attention_maps
 from analysis.attention_maps import __main__ as command
-from analysis.attention_maps import explorer, measure, report, swin
+from analysis.attention_maps import measure, report, swin
 from analysis.attention_maps.capture import capture, class_attention, image_relevance, rollout
 from analysis.attention_maps.draw import draw, heads
 from analysis.images import normalised, photo
@@ -186,20 +186,6 @@ def test_attention_received_sums_to_one_and_is_even_for_even_weights():
     found = swin.capture_received(subject.model, torch.zeros(1, 3, 64, 64))
     assert found.grid == (8, 8) and found.layers == list(range(1, 13))
     torch.testing.assert_close(found.maps.sum(-1), torch.ones(1, 12))
-
-
-def test_sliders_change_the_picture_and_patches_can_be_pressed():
-    subject = open_model("micro_deit_class_token")
-    box = explorer.explore(subject, photo("scene:2", 48))
-    (sliders, patches), picture = box.children[0].children, box.children[1]
-    layer, head, token = sliders.children
-    states = [bytes(picture.value)]
-    for slider, value in ((layer, 4), (head, 2), (token, 30)):
-        slider.value = value
-        states.append(bytes(picture.value))
-    patches.children[9].click()  # patch 10 is token 11, behind the class token
-    assert token.value == 11
-    assert len({*states, bytes(picture.value)}) == 5 and all(state.startswith(b"\x89PNG") for state in states)
 
 
 def test_untrained_weights_are_no_evidence():
