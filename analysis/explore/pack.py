@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from analysis.explore import hands
-from analysis.explore.state import Dense, Reduced, label, methods_of, reduced
+from analysis.explore.state import Dense, Remainder, label, methods_of, reduced
 
 RATES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 TEMPLATE = Path(__file__).with_name("explore.html")
@@ -58,7 +58,7 @@ def content(dense: Dense, layer: int, methods: list[str] | None, rates: tuple[fl
     }
 
 
-def state_of(one: Reduced, soft: bool) -> dict:
+def state_of(one: Remainder, soft: bool) -> dict:
     """A state as JSON; equal layers are written once. ``soft``: with how much of each patch a token holds."""
     changes = [i for i in range(len(one.labels)) if not i or (one.labels[i] != one.labels[i - 1]).any()]
     told = {

@@ -65,7 +65,7 @@ class Dense:
         return row / row.sum()
 
 
-class Reduced(NamedTuple):
+class Remainder(NamedTuple):
     """A method at one setting; multiply-adds are those of matrix products and convolutions.
 
     labels: (layers, N), the token that holds each patch after each layer, -1 if it was dropped
@@ -136,7 +136,7 @@ def amount(dense: Dense, method: str, rate: float) -> dict:
     return {"r": round(dense.patches * (1 - rate**STAGES) / layers)}
 
 
-def reduced(dense: Dense, method: str, rate: float) -> Reduced:
+def reduced(dense: Dense, method: str, rate: float) -> Remainder:
     """The model with a method at a keep rate; STViT has its number of tokens, and no rate."""
     if method == "stvit":
         model = stvit.pretrained(STUDENT, quiet=True, img_size=STUDENT_SIZE)
@@ -148,7 +148,7 @@ def reduced(dense: Dense, method: str, rate: float) -> Reduced:
     return followed(dense, model, ", ".join(f"{key} = {value:g}" for key, value in choices.items()))
 
 
-def followed(dense: Dense, model: nn.Module, setting: str) -> Reduced:
+def followed(dense: Dense, model: nn.Module, setting: str) -> Remainder:
     with torch.random.fork_rng([]), torch.inference_mode(), stvit.record(model, attention=False) as maps:
         torch.manual_seed(0)
         feature = model.forward_head(model.forward_features(dense.images), pre_logits=True)[0]
@@ -161,7 +161,7 @@ def followed(dense: Dense, model: nn.Module, setting: str) -> Reduced:
         labels.append(torch.where(best > 0, label, DROPPED).numpy())
         tokens.append(int((shares.sum(1) > 0).sum()))
     dropped = torch.from_numpy(labels[-1] == DROPPED)
-    return Reduced(
+    return Remainder(
         setting,
         np.stack(labels),
         tokens,

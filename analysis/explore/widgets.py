@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis import style
 from analysis.explore import hands
-from analysis.explore.state import Dense, Reduced, label, look, methods_of, reduced
+from analysis.explore.state import Dense, Remainder, label, look, methods_of, reduced
 from analysis.panels import outline, overlay
 from analysis.shared.token_maps import token_map
 
@@ -61,7 +61,7 @@ class Explorer:
     def reduce(self, _=None) -> None:
         """Another method or keep rate."""
         self.rate.disabled = self.method.value == "stvit"
-        self.state: Reduced = reduced(self.dense, self.method.value, self.rate.value)
+        self.state: Remainder = reduced(self.dense, self.method.value, self.rate.value)
         self.draw()
 
     def press(self, patch: int) -> None:
