@@ -33,6 +33,7 @@ def run(path: Path, seconds: int = SECONDS) -> None:
         for output in cell.get("outputs", ()):
             shrink(output)
     notebook.metadata.get("language_info", {}).pop("version", None)
+    notebook.metadata.pop("widgets", None)  # a state of some hundred kB, for viewers that run no kernel
     nbformat.write(notebook, path)
 
 
