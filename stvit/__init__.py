@@ -11,6 +11,7 @@ from stvit.convert.released import load_released
 from stvit.convert.swin import load_swin
 from stvit.convert.video import load_video_swin
 from stvit.distill import distill
+from stvit.hub import from_pretrained, push_to_hub, save_pretrained
 from stvit.models import micro_video, micro_vit  # noqa: F401 (register their models)
 from stvit.models.lvvit import LVViT
 from stvit.models.micro_swin import DenseSwin
@@ -20,6 +21,7 @@ from stvit.models.stvit_video_swin import STViTVideoSwin
 from stvit.models.swin import ConvStem
 from stvit.models.video_swin import VideoSwin
 from stvit.models.vit import STViT
+from stvit.multimodal import adjust_placeholders
 from stvit.optimize import optimize
 from stvit.pretrained import pretrained, saliency_head
 from stvit.record import record
@@ -39,19 +41,23 @@ __all__ = [
     "STViTVideoSwin",
     "VideoSwin",
     "__version__",
+    "adjust_placeholders",
     "dense",
     "densify",
     "distill",
     "fast",
+    "from_pretrained",
     "load_checkpoint",
     "load_released",
     "load_swin",
     "load_video_swin",
     "optimize",
     "pretrained",
+    "push_to_hub",
     "record",
     "restore",
     "saliency_head",
     "save_checkpoint",
+    "save_pretrained",
     "sparsify",
 ]

@@ -92,7 +92,7 @@ def pretrained(
     choices: further arguments of ``timm.create_model``
     """
     if name in distilled():
-        return _from_teacher(distilled()[name], source, quiet, choices)
+        return from_teacher(distilled()[name], source, quiet, choices)
     if name in SHIPPED:
         shipped = SHIPPED[name]
         state, place = _shipped_weights(shipped, source)
@@ -117,7 +117,7 @@ def distilled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def _from_teacher(path: Path, source: str | Path, quiet: bool, choices: dict) -> nn.Module:
+def from_teacher(path: Path, source: str | Path, quiet: bool, choices: dict) -> nn.Module:
     """The teacher's public weights, sparsified, and what the student learned on top of them."""
     about = read_about(path)
     teacher = pretrained(about["base"], source, quiet, **{"img_size": about["image_size"], **choices})

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up. A module may import from its own room and from those above it in this list.
 ROOMS = [
     ("stvit.surgery", "stvit.extras", "stvit.compatibility", "stvit.command", "stvit.version"),
-    ("stvit.fast",),
+    ("stvit.fast", "stvit.counted"),
     ("stvit.layers",),
     ("stvit.record",),
     ("stvit.reduce",),
@@ -26,6 +26,8 @@ ROOMS = [
         "stvit.checkpoints",
         "stvit.convert",
         "stvit.pretrained",
+        "stvit.hub",
+        "stvit.multimodal",
     ),
     ("stvit.data",),
     ("stvit.training",),

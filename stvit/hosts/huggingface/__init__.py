@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from stvit.hosts.huggingface.guests import (
@@ -232,6 +233,19 @@ def trained_grid(config: Any, patch: tuple[int, int]) -> Grid:
         return (math.isqrt(config.num_patches),) * 2
     height, width = pair(config.image_size)
     return height // patch[0], width // patch[1]
+
+
+def image_inputs(tower: nn.Module) -> dict[str, torch.Tensor]:
+    """A black image of the size that the tower was trained on, as its forward takes it."""
+    config, channels = tower.config, tower.config.num_channels
+    (rows, columns), patch = trained_grid(config, pair(config.patch_size)), pair(config.patch_size)
+    if not hasattr(config, "num_patches"):
+        return {"pixel_values": torch.zeros(1, channels, rows * patch[0], columns * patch[1])}
+    return {
+        "pixel_values": torch.zeros(1, rows * columns, channels * patch[0] * patch[1]),
+        "pixel_attention_mask": torch.ones(1, rows * columns, dtype=torch.long),
+        "spatial_shapes": torch.tensor([[rows, columns]]),
+    }
 
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:
