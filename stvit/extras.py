@@ -9,7 +9,7 @@ from types import ModuleType
 EXTRAS = {
     "transformers": "dense", "pycocotools": "dense", "av": "video", "webdataset": "sources", "datasets": "sources",
     "peft": "adapters", "onnx": "real", "onnxruntime": "export", "onnxscript": "export", "dask": "cluster",
-    "distributed": "cluster",
+    "distributed": "cluster", "tensorboard": "track",
 }  # fmt: skip
 
 

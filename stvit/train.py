@@ -10,7 +10,8 @@ torchrun --nproc-per-node 8 -m stvit.train --recipe deit --precision bf16 ...   
 --base fine-tunes a pretrained model of timm, or a checkpoint's folder, with fewer tokens if --method is given.
 A run that was stopped in any way resumes by the same command and loses at most one epoch. Every epoch begins
 from a seed of its own, so that on a CPU a resumed run ends in the weights of an unbroken one. After each epoch
-the folder holds the model so far: stvit.load_checkpoint("runs/train/model").
+the folder holds the model so far, with its card: stvit.load_checkpoint("runs/train/model").
+--track tensorboard logs loss and scores for TensorBoard too (pip install 'stvit[track]'), --track wandb for W&B.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from stvit.checkpoints.saving import clear_scratch, plain
 from stvit.command import run_command
 from stvit.data.share import Share
 from stvit.reduce import keep_rate_at
-from stvit.training import build, state
+from stvit.training import build, card, state, track
 from stvit.training.bfloat16 import fast_products
 from stvit.training.config import TrainConfig, from_command_line
 from stvit.training.journal import Journal
@@ -61,7 +62,12 @@ class Trainer:
         self.config, self.out, self.task = config, Path(config.out), task
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
+        self.accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=config.precision,
+            log_with=track.trackers(config) or None,
+            project_dir=config.out,
+        )
         self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
         self.rank = self.accelerator.process_index
         self.lock = open_folder(self.out) if self.main else None
@@ -96,6 +102,7 @@ class Trainer:
             self.restore(saved)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.journal = Journal(self.out, self.epoch, enabled=self.main)
+        track.begin(self.accelerator, config)
 
     def run(self) -> dict:
         """Train to the last epoch; returns the last line of the journal that has the task's score."""
@@ -147,6 +154,7 @@ class Trainer:
                 mean = float(self.accelerator.reduce(total, "mean")) / since
                 rate = self.bare.param_groups[0]["lr"]
                 self.journal.write(epoch=self.epoch, step=self.step, loss=mean, lr=rate)
+                track.write(self.accelerator, self.step, loss=mean, lr=rate)
                 bar.set_postfix(loss=f"{mean:.3f}")
                 total, since = torch.zeros_like(total), 0
         self.loss = float(self.accelerator.reduce(epoch_total, "mean")) / max(count, 1)
@@ -194,6 +202,7 @@ class Trainer:
         loss = {"held_out_loss": scores.pop("loss")} if "loss" in scores else {}
         line = {**scores, "epoch": self.epoch - 1, **loss, "seconds": round(self.seconds, 2)}
         self.journal.write(**line)
+        track.write(self.accelerator, self.step, **{k: v for k, v in line.items() if k != "epoch"})
         if self.main:
             losses = "".join(f", held-out loss {value:.4f}" for value in loss.values())
             tqdm.write(
@@ -242,6 +251,7 @@ class Trainer:
                 **scores,
             }
             self.task.export(model, self.out / "model", record)
+            card.write(self.out / "model", self.config, model, {**record, "epochs": self.epoch})
         self.accelerator.wait_for_everyone()
 
 

@@ -69,7 +69,9 @@ class Shelf:
             return False
         if target.exists():
             shutil.rmtree(target)
-        shutil.copytree(trained, target)
+        shutil.copytree(
+            trained, target, ignore=shutil.ignore_patterns("README.md")
+        )  # the record says the same
         recast_checkpoint(target, torch.int8)
         self.note(name, record, weights=digest(target / WEIGHTS), shipped=self.score(name, self.open(name)))
         return True

@@ -125,7 +125,11 @@ class TrainConfig:
     log_every: int = option(50, "steps between lines of the journal")
     eval_every: int = option(1, "epochs between evaluations")
     out: str = option("runs/train", "folder of checkpoints and journal; a run that is there resumes")
+    resume: str = option(
+        "auto", "auto: go on where the folder holds a run, else begin; must: an error where there is none"
+    )
     restart: bool = option(False, "begin anew where a run is there")
+    track: str = option("", "log to tensorboard or wandb too, or to both, as tensorboard,wandb")
     debug: bool = option(False, "show where in the code an error was raised")
 
     @classmethod
@@ -270,7 +274,7 @@ def usual_recipe(given: dict) -> str:
     return "swin" if swin else "deit"
 
 
-ELSEWHERE = ("recipe", "workers", "cache", "device", "threads", "out", "restart", "debug")
+ELSEWHERE = ("recipe", "workers", "cache", "device", "threads", "out", "resume", "restart", "track", "debug")
 
 
 def parser(**kwargs) -> argparse.ArgumentParser:

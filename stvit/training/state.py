@@ -12,6 +12,7 @@ from stvit.checkpoints.saving import scratch_prefix
 from stvit.training.config import TrainConfig
 
 STATE = "last.pt"
+RESUME = ("auto", "must")
 
 
 def write(state: dict, path: Path) -> None:
@@ -30,6 +31,11 @@ def read(folder: Path, config: TrainConfig) -> dict | None:
     An option that did not exist yet when the state was written has its default there.
     """
     path = folder / STATE
+    if config.resume not in RESUME:
+        raise ValueError(f"--resume is {config.resume!r}; choose one of {', '.join(RESUME)}")
+    if config.resume == "must" and (config.restart or not path.exists()):
+        reason = "--restart would begin anew" if config.restart else f"{path} is not there"
+        raise ValueError(f"--resume must asks for a run to go on with, but {reason}")
     if config.restart or not path.exists():
         return None
     try:
