@@ -70,7 +70,7 @@ class HubFolder(
         about: dict | None = None,
     ):
         self.model, self.record, self.teacher, self.about = unwrap(model), record, teacher, about
-        self._hub_mixin_config = None  # the model's own configuration is written
+        self._hub_mixin_config = None if teacher is None else about  # else the model writes its own
 
     def _save_pretrained(self, save_directory: Path) -> None:
         if self.teacher is not None:
@@ -149,7 +149,7 @@ def load_folder(folder: Path) -> nn.Module:
     if (folder / ADAPTER).exists():
         choices = read_about(folder / ADAPTER).get("sparsify", {})
         check_arguments(choices, architecture_rules(), folder / ADAPTER)
-        return from_teacher(folder / ADAPTER, quiet=True)
+        return from_teacher(folder / ADAPTER, "", True, {})
     if not (folder / CONFIG).exists():
         raise CheckpointError(
             f"{folder} holds neither {CONFIG} nor {ADAPTER}: it is no folder of save_pretrained"
