@@ -7,8 +7,8 @@ from types import ModuleType
 
 # Package as it is imported → the extra of pyproject.toml that has it.
 EXTRAS = {
-    "transformers": "dense", "pycocotools": "dense", "av": "video", "webdataset": "sources", "datasets": "sources",
-    "peft": "adapters", "onnx": "real", "onnxruntime": "export", "onnxscript": "export", "dask": "cluster",
+    "transformers": "huggingface", "pycocotools": "dense", "av": "video", "webdataset": "sources",
+    "datasets": "sources", "peft": "adapters", "onnx": "real", "onnxruntime": "export", "onnxscript": "export", "dask": "cluster",
     "distributed": "cluster", "tensorboard": "track",
 }  # fmt: skip
 

@@ -34,8 +34,8 @@ def sparsify(
 ) -> nn.Module:
     """A copy of ``model`` that computes with fewer tokens; the weights are the model's, new parts are fresh.
 
-    model: a plain ViT of timm, one of its EVA (EVA-02, DINOv3, PE, RoPE-ViT) or BEiT families, a Swin, or a
-        vision model of transformers
+    model: a plain ViT of timm, one of its EVA (EVA-02, DINOv3, PE, RoPE-ViT) or BEiT families, a Swin, or a vision
+        model of transformers, alone or as the tower of another: ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP, LLaVA
     method: "stvit", a method of ``stvit.reduce.METHODS`` by name ("bat", "evit", "dynamicvit", "tome", "topk", "ats",
         "pitome", "mctf", "atc", "evovit" and others: ``python -m analysis.field`` lists them all), or a class of
         ``stvit.reduce.Reduction``

@@ -35,7 +35,7 @@ from stvit.reduce import Reduction
 from stvit.reduce.reduction import HostBlock
 
 KEY = "stvit"  # in a model's configuration
-OLDEST = "5.20"  # version of transformers whose towers are laid out as below
+OLDEST = "5.19"  # version of transformers whose towers are laid out as below
 STGM = {  # what STViT chooses by itself
     name: choice.default
     for name, choice in inspect.signature(SemanticTokens.equip).parameters.items()

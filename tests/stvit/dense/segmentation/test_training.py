@@ -114,7 +114,10 @@ def test_without_transformers_the_line_that_installs_it_is_given(tmp_path, monke
     monkeypatch.setattr(builtins, "__import__", broken)
     monkeypatch.setattr("stvit.extras.import_module", broken)
     assert main(words(small(tmp_path))) == 1
-    assert "needs transformers, which is not installed: pip install 'stvit[dense]'" in capsys.readouterr().out
+    assert (
+        "needs transformers, which is not installed: pip install 'stvit[huggingface]'"
+        in capsys.readouterr().out
+    )
 
 
 def test_an_unknown_model_is_refused_by_name(tmp_path, capsys):
