@@ -8,8 +8,8 @@ from types import ModuleType
 # Package as it is imported → the extra of pyproject.toml that has it.
 EXTRAS = {
     "transformers": "huggingface", "pycocotools": "dense", "av": "video", "webdataset": "sources",
-    "datasets": "sources", "peft": "adapters", "onnx": "real", "onnxruntime": "export", "onnxscript": "export", "dask": "cluster",
-    "distributed": "cluster", "tensorboard": "track",
+    "datasets": "sources", "peft": "adapters", "onnx": "real", "onnxruntime": "export", "onnxscript": "export",
+    "dask": "cluster", "distributed": "cluster", "tensorboard": "track",
 }  # fmt: skip
 
 
