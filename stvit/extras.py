@@ -9,7 +9,7 @@ from types import ModuleType
 EXTRAS = {
     "transformers": "huggingface", "pycocotools": "dense", "av": "video", "webdataset": "sources",
     "datasets": "sources", "peft": "adapters", "onnx": "real", "onnxruntime": "export", "onnxscript": "export",
-    "dask": "cluster", "distributed": "cluster", "tensorboard": "track",
+    "openvino": "export", "dask": "cluster", "distributed": "cluster", "tensorboard": "track",
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ ROOMS = [
     ("stvit.data",),
     ("stvit.training",),
     ("stvit.dense",),
-    ("stvit.train", "stvit.evaluate", "stvit.distill"),
+    ("stvit.train", "stvit.evaluate", "stvit.distill", "stvit.export"),
     ("stvit",),  # the front door: public names, which no module of the house asks for
     (
         "analysis.commands",

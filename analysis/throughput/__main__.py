@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Iterable
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from analysis.results import output
 from analysis.throughput import specs
 from analysis.throughput.suites import SUITES, Suite, find
 from analysis.throughput.turns import USUAL, Patience
-from analysis.throughput.variants import ATTENTION, PRECISIONS, Mode
+from analysis.throughput.variants import ATTENTION, PRECISIONS, RUNTIMES, Mode
 
 if TYPE_CHECKING:
     from analysis.throughput.measure import TimedCell
@@ -74,6 +75,12 @@ def parser() -> argparse.ArgumentParser:
         help="fused attention on, off, or default: as each model is built (on)",
     )
     how.add_argument("--compile", action="store_true", help="each model also through torch.compile")
+    how.add_argument(
+        "--runtimes",
+        type=words(RUNTIMES),
+        default=[],
+        help=f"each model also exported and in {', '.join(RUNTIMES)}",
+    )
     how.add_argument("--optimize", action="store_true", help="each model also through stvit.optimize")
     how.add_argument(
         "--grouped", action="store_true", help="and with timm's layers on groups of images, as stvit's are"
@@ -121,7 +128,7 @@ def size(text: str) -> specs.InputSize:
     return tuple(numbers * 2 if len(numbers) == 1 else numbers)
 
 
-def words(choices: tuple[str, ...]):
+def words(choices: Iterable[str]):
     def read(text: str) -> list[str]:
         unknown = [word for word in text.split(",") if word not in choices]
         if unknown:
@@ -149,6 +156,7 @@ def cells(args: argparse.Namespace) -> list[TimedCell]:
         if not name.startswith(specs.TORCHVISION):
             specs.check_known(name)
     modes = [Mode(fused, c, o, g) for g, o, c, fused in product(*switches(args), args.fused)]
+    modes += [Mode(runtime=runtime) for runtime in args.runtimes]
     tasks = ["training step"] if args.train else ["inference", "end to end"][: 1 + args.end_to_end]
     shapes = args.image_size or [specs.default_size(models)]
     return [

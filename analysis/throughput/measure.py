@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.throughput import memory, specs, table
 from analysis.throughput.turns import USUAL, Patience, take_turns
+from analysis.throughput.unfinished import Unfinished
 from analysis.throughput.variants import (
     Feed,
     Mode,
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-FAILURES = (ValueError, RuntimeError, AssertionError)  # of models at sizes or in modes that they cannot do
+FAILURES = (
+    ValueError,
+    RuntimeError,
+    AssertionError,
+    ImportError,
+)  # of models at sizes or in modes that they cannot do
 
 
 class TimedCell(NamedTuple):
@@ -62,17 +68,25 @@ def measure(
     patience: Patience = USUAL,
     threads: int = 2,
     forgiving: bool = False,
+    kept: Unfinished | None = None,
     **choices,
 ) -> Measured:
     """All cells, one after the other; ``choices`` are those of ``measure_cell``.
 
     forgiving: a cell that cannot be measured becomes a note, unless it is the only one
+    kept: where cells are kept as they are measured, and read if an earlier run was stopped
     """
     parts = []
     with torch_threads(threads):
         for cell in cells:
+            earlier = kept.read(cell) if kept else None
+            if earlier:
+                parts.append(Measured(*earlier))
+                continue
             try:
                 parts.append(measure_cell(cell, patience, **choices))
+                if kept:
+                    kept.keep(cell, *parts[-1])
             except FAILURES as error:
                 if not forgiving or len(cells) == 1:
                     raise
@@ -123,7 +137,8 @@ def prepare(cell: TimedCell, make: Callable[[nn.Module], Runner]) -> tuple[dict[
     for variant in cell.variants():
         try:
             runner = make(variant.build(cell.work))
-            if variant.mode.compiled or variant.mode.optimized or cell.work.device != "cpu":
+            mode = variant.mode
+            if mode.compiled or mode.optimized or mode.runtime or cell.work.device != "cpu":
                 runner.call()  # does it compile, run, and fit into the device's memory?
             runners[variant] = runner
         except FAILURES as error:

@@ -18,6 +18,7 @@ from analysis.throughput.breakeven import break_even
 from analysis.throughput.measure import TimedCell, machine_load, measure
 from analysis.throughput.printed import beside, printed
 from analysis.throughput.suites import SUITES, Suite
+from analysis.throughput.unfinished import Unfinished
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,8 +54,9 @@ def record(
         **machine(threads, device),
     }
     out = folder / "measured" / name
+    kept = Unfinished(name, {"patience": suite.patience, "threads": threads, "workers": workers})
     with Report(f"throughput/measured/{name}", suite.about, command, config, 0, out=out, device=device) as r:
-        found = measure(suite.cells, suite.patience, threads, forgiving=True, workers=workers)
+        found = measure(suite.cells, suite.patience, threads, forgiving=True, kept=kept, workers=workers)
         r.table("rows", found.frame, "Every variant with all that was measured.")
         points = break_even(found.rows)
         if len(points):
@@ -69,6 +71,7 @@ def record(
             frames = [profile(cell, suite.patience, threads) for cell in suite.parts]
             r.table("parts", pd.concat(frames, ignore_index=True), "Where the time goes.")
         config |= {"load_after": machine_load(), "notes": found.notes}
+    kept.clear()
     return out
 
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 from analysis.throughput.measure import TimedCell
 from analysis.throughput.specs import InputSize
 from analysis.throughput.turns import Patience
-from analysis.throughput.variants import Mode, Workload
+from analysis.throughput.variants import RUNTIMES, Mode, Workload
 
 EAGER, COMPILED = Mode(), Mode(compiled=True)
 OPTIMIZED = Mode(optimized=True, grouped=True)  # all that is known, for the dense models too
+DEPLOYED = tuple(Mode(runtime=runtime) for runtime in RUNTIMES)
 IMAGE_SIZE = (224, 224)
 CLIP = (32, 224, 224)
 DEIT_T_PAIR, DEIT_S_PAIR, DEIT_B_PAIR = (
@@ -102,6 +103,11 @@ SUITES = {
         "the peers at batch 8, eager and through torch.compile (which takes minutes itself)",
         (cell(PEERS, 8, EAGER, COMPILED),),
         patient(60, 15),
+    ),
+    "runtimes": Suite(
+        "DeiT-S and its rivals at batch 8 and 1: eager, through torch.compile, in ONNX Runtime and in OpenVINO",
+        for_each(SWEPT, EAGER, COMPILED, *DEPLOYED, batches=(8, 1)),
+        patient(75, 15),
     ),
     "batch": Suite(
         "DeiT-S and its rivals from batch 1 to 32: from which batch on each method pays",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TIMED_TASKS = ("inference", "training step", "end to end")
 PRECISIONS = ("float32", "bf16", "float16")
 ATTENTION = ("on", "off", "default")
+RUNTIMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}  # beside torch
 
 
 class Mode(NamedTuple):
@@ -22,12 +23,14 @@ class Mode(NamedTuple):
 
     attention: fused in every layer (on), in none (off), or as each model is built (default)
     grouped: timm's own layers, too, run on groups of images that fit the cache, as stvit's do
+    runtime: what runs the exported model, one of ``RUNTIMES``; torch itself if empty
     """
 
     attention: str = "on"
     compiled: bool = False
     optimized: bool = False
     grouped: bool = False
+    runtime: str = ""
 
     def __str__(self) -> str:
         words = [
@@ -35,6 +38,7 @@ class Mode(NamedTuple):
             "optimized" if self.optimized else "",
             "grouped" if self.grouped else "",
             "compiled" if self.compiled else "",
+            RUNTIMES.get(self.runtime, ""),
         ]
         return ", ".join(word for word in words if word) or "eager"
 
@@ -73,6 +77,8 @@ class Variant(NamedTuple):
         """The model, ready for ``work``; ValueError where it cannot be had in this mode."""
         import stvit
 
+        if self.mode.runtime:
+            return self.deploy(work)
         model = specs.build(self.spec, work.size, work.dense)
         set_attention(model, self.mode.attention)
         if work.task == "training step":
@@ -86,6 +92,15 @@ class Variant(NamedTuple):
         if self.mode.grouped:
             group_layers(model)
         return compiled(model) if self.mode.compiled else model
+
+    def deploy(self, work: Workload) -> nn.Module:
+        """The exported model in its runtime."""
+        from analysis.throughput.deployed import deployed
+
+        plain = Workload(work.size, work.batch_size)
+        if work != plain:
+            raise ValueError(f"{self.mode} is timed in float32, for inference of one output on a CPU alone")
+        return deployed(self.spec, work.size, self.mode.runtime)
 
 
 def set_attention(model: nn.Module, attention: str) -> None:
@@ -161,6 +176,8 @@ class Runner(NamedTuple):
 
 def make_runner(model: nn.Module, work: Workload, inputs: Tensor) -> Runner:
     """A forward in inference mode, or a whole training step."""
+    from analysis.throughput.deployed import Deployed
+
     if work.task == "training step":
         return training_runner(model, work, inputs)
 
@@ -170,6 +187,8 @@ def make_runner(model: nn.Module, work: Workload, inputs: Tensor) -> Runner:
         with torch.inference_mode():
             model(inputs)
 
+    if isinstance(model, Deployed):  # its memory is not torch's to count
+        return Runner(call)
     return Runner(call, lambda: list(memory.tensors_of(model)))
 
 

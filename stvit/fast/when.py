@@ -1,4 +1,4 @@
-"""Guards for the CPU short cuts: off under autograd, tracing, export, transforms and dispatch modes."""
+"""Guards for the CPU short cuts: off under autograd, tracing, transforms and dispatch modes, and in exported graphs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-_enabled = True
+_enabled, _in_exports = True, False
 
 
 @contextmanager
@@ -22,6 +22,17 @@ def enabled(flag: bool) -> Iterator[None]:
         _enabled = before
 
 
+@contextmanager
+def in_exports() -> Iterator[None]:
+    """Graphs that are exported inside the block have the short cuts that hold for every batch: they are for a CPU."""
+    global _in_exports
+    before, _in_exports = _in_exports, True
+    try:
+        yield
+    finally:
+        _in_exports = before
+
+
 def allowed() -> bool:
     """What the switch says."""
     return _enabled
@@ -30,13 +41,13 @@ def allowed() -> bool:
 def plain_inference(x: Tensor) -> bool:
     """On a CPU, without gradients, eagerly or in a graph of torch.compile.
 
-    Dispatch modes (torch's FLOP counter is one), functorch's transforms (vmap, jvp) and exported graphs see
-    each layer as its class defines it.
+    Dispatch modes (torch's FLOP counter is one), functorch's transforms (vmap, jvp) and exported graphs, unless
+    made ``in_exports``, see each layer as its class defines it.
     """
     if not _enabled or torch.is_grad_enabled() or x.device.type != "cpu" or torch.jit.is_tracing():
         return False
     if torch.compiler.is_compiling():
-        return not torch.compiler.is_exporting()
+        return _in_exports or not torch.compiler.is_exporting()
     return torch._C._len_torch_dispatch_stack() == 0 and not under_transform()
 
 
