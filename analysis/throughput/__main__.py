@@ -40,7 +40,7 @@ EXAMPLES = f"""examples:
   {PROGRAM} --models a,b --batch-size 1,4,16 --optimize --json -
   {PROGRAM} --models a,b --profile                the time of each part beside its roofline
   {PROGRAM} --suite deit,swin                     measure and keep the records
-  {PROGRAM} --report                              results/throughput from the records, without measuring
+  {PROGRAM} --report --readme                     results/throughput and README from the records, without measuring
 
 suites:
 """
@@ -98,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     kept.add_argument(
         "--report", action="store_true", help="write results/throughput; with --models, measure them for it"
     )
+    kept.add_argument("--readme", action="store_true", help="write README's row on speed from the records")
     kept.add_argument("--name", default="custom", help="the record's name, with --models … --report (custom)")
     kept.add_argument("--out", type=new_folder, help="another folder than results/throughput")
     formats.add_arguments(options)
@@ -181,8 +182,12 @@ def main(argv: list[str] | None = None) -> int:
             run_suites(args, argv)
         elif args.report:
             write_report(args, argv)
-        else:
+        elif not args.readme:
             show(args)
+        if args.readme:
+            from analysis.throughput import readme
+
+            print(readme.write(args.out or readme.report.FOLDER))
     except (ValueError, AssertionError) as error:
         options.error(str(error))
     return 0
@@ -220,6 +225,7 @@ def write_report(args: argparse.Namespace, argv: list[str] | None) -> None:
 def keep(name: str, suite: Suite, args: argparse.Namespace, argv: list[str] | None) -> None:
     """Measure, write the record, and derive the section again."""
     from analysis.throughput import report
+    from analysis.throughput.alike import beside_alike
     from analysis.throughput.printed import beside
 
     folder = args.out or output("throughput")
@@ -227,7 +233,7 @@ def keep(name: str, suite: Suite, args: argparse.Namespace, argv: list[str] | No
     warn_if_busy()
     print(f"{name}: {suite.about} ...", flush=True)
     path = report.record(name, suite, command_line(argv), args.threads or 2, args.workers, folder)
-    rows = beside(report.read(folder, name).to_dict("records"))
+    rows = beside(beside_alike(report.read(folder, name).to_dict("records")))
     print(f"{name}: {path}\n{formats.render(report.compact(rows))}\n")
     report.derive(folder)
 
@@ -254,12 +260,13 @@ def show(args: argparse.Namespace) -> None:
         if not formats.emit(frame, args):
             print(formats.render(frame))
         return
+    from analysis.throughput.alike import beside_alike
     from analysis.throughput.measure import measure
     from analysis.throughput.printed import beside
 
     choices = dict(workers=args.workers, track_memory=not args.no_memory)
     found = measure(asked, patience(args), threads, **choices)
-    found = found._replace(rows=beside(found.rows))
+    found = found._replace(rows=beside(beside_alike(found.rows)))
     for note in found.notes:
         print(note, file=sys.stderr)
     if not formats.emit(found.frame, args):

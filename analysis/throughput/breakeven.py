@@ -1,9 +1,11 @@
-"""From which batch or image size on a method pays: the smallest measured at which, and above, it is faster."""
+"""From where on a method pays: the smallest batch or image size, the largest share of FLOPs, at which it is faster."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
+
+from analysis.throughput.specs import split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +43,38 @@ def break_even(rows: list[dict]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(found)
+
+
+def break_even_by_flops(rows: list[dict]) -> pd.DataFrame:
+    """A row for each model that was measured with several options: it pays with at most so much of the FLOPs.
+
+    pays_at: the largest share of the base's FLOPs at which, and below which, the median speed-up is above 1
+    clearly_at: the same of its lower quartile
+    """
+    import pandas as pd
+
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        name, options = split(row["model"])
+        if options:
+            groups.setdefault((name, row["mode"], row["batch_size"], row["image_size"]), []).append(row)
+    found = []
+    for (name, mode, batch, size), points in groups.items():
+        shares = [-row["flops_ratio"] for row in points]  # ascending: the less is left, the further it is
+        if len(set(shares)) > 1:
+            found.append(
+                {
+                    "model": name, "mode": mode, "swept": "flops_ratio", "batch_size": batch, "image_size": size,
+                    "measured": ", ".join(f"{-share:.2f}" for share in sorted(shares)),
+                    "pays_at": share_of(points, "ratio"), "clearly_at": share_of(points, "ratio_q1"),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def share_of(points: list[dict], ratio: str) -> float | None:
+    start = smallest(sorted((-row["flops_ratio"], row[ratio]) for row in points))
+    return None if start is None else -start
 
 
 def smallest(points: list[tuple[Any, float]]) -> Any:

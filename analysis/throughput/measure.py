@@ -37,14 +37,18 @@ FAILURES = (
 
 
 class TimedCell(NamedTuple):
-    """Models that are compared at one workload, each in all modes; the first model is the base."""
+    """Models that are compared at one workload, each in all modes; the first model is the base.
+
+    more: further variants, such as the base with all short cuts
+    """
 
     models: tuple[str, ...]
     work: Workload
     modes: tuple[Mode, ...] = (Mode(),)
+    more: tuple[Variant, ...] = ()
 
     def variants(self) -> list[Variant]:
-        return [Variant(spec, mode) for mode in self.modes for spec in self.models]
+        return [*(Variant(spec, mode) for mode in self.modes for spec in self.models), *self.more]
 
     def __str__(self) -> str:
         return f"{self.work.task}, batch {self.work.batch_size}, {table.size_text(self.work.size)}"

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.results import RESULTS, Report
-from analysis.throughput.breakeven import break_even
+from analysis.throughput.alike import beside_alike
+from analysis.throughput.breakeven import break_even, break_even_by_flops
 from analysis.throughput.measure import TimedCell, machine_load, measure
 from analysis.throughput.printed import beside, printed
 from analysis.throughput.suites import SUITES, Suite
@@ -25,16 +26,18 @@ if TYPE_CHECKING:
 
 FOLDER = RESULTS / "throughput"
 SHOWN_COLUMNS = ("model", "mode", "images_per_second", "clips_per_second", "frames_per_second", "ratio", "ratio_q1",
-         "ratio_q3", "limit", "realised", "ratio_to_first", "loader_images_per_second", "memory_mb",
+         "ratio_q3", "ratio_alike", "limit", "realised", "ratio_to_first", "loader_images_per_second", "memory_mb",
          "memory_ratio", "printed_per_second", "printed_ratio")  # fmt: skip
+COLUMNS = "runtimes"  # the named run that is shown with a column for each runtime
 VARYING = ("task", "batch_size", "image_size", "precision", "device")
 EXPLAINED = (
     "Models took turns, A B A B. *ratio* is how many times as fast as the base a model is: the median over rounds "
     "of the base's time by its own in the same round, between its quartiles; the base is the first model in the "
-    "same mode, and *ratio_to_first* is against the first row. *limit* is the ratio that the FLOPs alone would "
-    "give, *realised* the share of the FLOPs saving that is time saved. *memory* is weights and the most that a "
-    "forward holds beside them; *loader_images_per_second* what loading gives without a model. *printed* is what the "
-    "paper gives, on a V100 at batch 128."
+    "same mode, and *ratio_to_first* is against the first row. *ratio_alike* is against the dense model with the "
+    "same short cuts: its layers on groups of images, its weights packed where that pays. *limit* is the ratio that "
+    "the FLOPs alone would give, *realised* the share of the FLOPs saving that is time saved. *memory* is weights and "
+    "the most that a forward holds beside them; *loader_images_per_second* what loading gives without a model. "
+    "*printed* is what the paper gives, on a V100 at batch 128."
 )
 
 
@@ -59,17 +62,21 @@ def record(
         found = measure(suite.cells, suite.patience, threads, forgiving=True, kept=kept, workers=workers)
         r.table("rows", found.frame, "Every variant with all that was measured.")
         points = break_even(found.rows)
+        points = points if len(points) else break_even_by_flops(found.rows)
         if len(points):
-            r.table(
-                "break_even",
-                points,
-                "From which batch and image size on each method is faster; empty: not at the largest.",
-            )
+            r.table("break_even", points, "Where each method begins to be faster; empty: nowhere.")
         if suite.parts:
             import pandas as pd
 
             frames = [profile(cell, suite.patience, threads) for cell in suite.parts]
             r.table("parts", pd.concat(frames, ignore_index=True), "Where the time goes.")
+        if suite.split:
+            import pandas as pd
+
+            from analysis.throughput.split import split
+
+            frames = [split(cell, threads=threads) for cell in suite.split]
+            r.table("split", pd.concat(frames, ignore_index=True), "Where the overhead goes.")
         config |= {"load_after": machine_load(), "notes": found.notes}
     kept.clear()
     return out
@@ -111,7 +118,7 @@ def derive(folder: Path = FOLDER, out: Path | None = None) -> None:
     ) as r:
         if measured:
             r.prose(EXPLAINED)
-            pictures(r, {name: read(folder, name) for name in measured})
+            pictures(r, folder, {name: read(folder, name) for name in measured})
         else:
             r.prose("Nothing has been measured yet: `python -m analysis.throughput --suite deit` is a start.")
         for name, one in measured.items():
@@ -133,14 +140,20 @@ def section(r: Report, folder: Path, name: str, one: dict) -> None:
         f"`{one['command']}`: {one['date']}, {device}, {config['threads']} threads, torch {one['versions']['torch']}, "
         f"load average {config['load_before']:.1f} before and {config['load_after']:.1f} after.{notes}"
     )
-    r.table(name, compact(beside(read(folder, name).to_dict("records"))), "Side by side.")
+    r.table(name, compact(beside(beside_alike(read(folder, name).to_dict("records")))), "Side by side.")
+    if name == COLUMNS:
+        caption = "Times as fast as the dense model in the same runtime, between quartiles."
+        r.table(f"{name}_columns", in_columns(read(folder, name)), caption)
     for table, caption in (
         (
             "break_even",
-            "From which value on each method is faster, at the median and at the lower quartile; empty: "
-            "not at the largest.",
+            "From which value on each method is faster, at the median and at the lower quartile; empty: nowhere.",
         ),
         ("parts", "Where the time goes; the roofline is the first model's FLOP/s."),
+        (
+            "split",
+            "Milliseconds of an image that each method's overhead takes, by what it does, and its part of all.",
+        ),
     ):
         if (folder / "measured" / name / f"{table}.csv").exists():
             r.table(f"{name}_{table}", read(folder, name, table), caption)
@@ -155,17 +168,29 @@ def section(r: Report, folder: Path, name: str, one: dict) -> None:
         )
 
 
-def pictures(r: Report, frames: dict[str, pd.DataFrame]) -> None:
-    from analysis.throughput import figures
+def pictures(r: Report, folder: Path, frames: dict[str, pd.DataFrame]) -> None:
+    from analysis.throughput import crossover, figures
 
+    sweeps = [name for name in frames if name in crossover.SWEEPS]
+    if sweeps:
+        overhead = read(folder, "rates", "split") if "rates" in frames else None
+        r.figure(
+            "crossover",
+            crossover.crossover(frames, overhead),
+            "Where methods pay in DeiT-S: times as fast as the dense model, dashed what the FLOPs alone would give; "
+            "and what of their time goes into scoring, sorting, moving and merging tokens.",
+            alt="Panels of speed-up over image size, batch and FLOPs for five methods, and bars of their overhead",
+        )
+
+    single = [name for name in frames if name not in (*sweeps, COLUMNS) and not figures.swept(frames[name])]
     r.figure(
         "speed_up",
-        figures.speed_ups({name: frame for name, frame in frames.items() if not figures.swept(frame)}),
+        figures.speed_ups({name: frame for name, frame in frames.items() if name in single}),
         "Speed-up over the dense base (bars: quartiles), beside what the FLOPs alone would give (|).",
         alt="Dots for measured speed-ups of each model, with a mark at the FLOPs limit",
     )
     for name, frame in frames.items():
-        if figures.swept(frame):
+        if figures.swept(frame) and name not in sweeps:
             r.figure(
                 name,
                 figures.sweep(frame),
@@ -184,6 +209,21 @@ def compact(rows: Sequence[dict]) -> pd.DataFrame:
     if "ratio_to_first" in shown and frame.ratio.equals(frame.ratio_to_first):
         shown.remove("ratio_to_first")
     return frame[[*shown[:2], *varying, *shown[2:]]]
+
+
+def in_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each model and batch, a column for each mode: the ratio to the first model in the same mode."""
+    import pandas as pd
+
+    rows = []
+    for (batch, model), own in frame.groupby(["batch_size", "model"], sort=False):
+        if not own.against.iloc[0].startswith(f"{model},"):
+            shown = {
+                row.mode: f"{row.ratio:.2f} ({row.ratio_q1:.2f}-{row.ratio_q3:.2f})"
+                for row in own.itertuples()
+            }
+            rows.append({"model": model, "batch": batch, **shown, "by FLOPs": own.limit.iloc[0]})
+    return pd.DataFrame(rows)
 
 
 def files(one: dict) -> list[str]:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 from analysis.throughput.measure import TimedCell
 from analysis.throughput.specs import InputSize
 from analysis.throughput.turns import Patience
-from analysis.throughput.variants import RUNTIMES, Mode, Workload
+from analysis.throughput.variants import ALIKE, RUNTIMES, Mode, Variant, Workload
 
 EAGER, COMPILED = Mode(), Mode(compiled=True)
-OPTIMIZED = Mode(optimized=True, grouped=True)  # all that is known, for the dense models too
+OPTIMIZED = ALIKE  # all that is known, for the dense models too
 DEPLOYED = tuple(Mode(runtime=runtime) for runtime in RUNTIMES)
 IMAGE_SIZE = (224, 224)
 CLIP = (32, 224, 224)
@@ -21,6 +21,12 @@ SWIN_S_MODELS = tuple(f"{kind}_small_patch4_window7_224" for kind in ("swin", "s
 RIVAL_MODELS = tuple(f"{method}_deit_small_patch16_224" for method in ("evit", "bat", "dynamicvit", "tome"))
 PEERS = (*DEIT_S_PAIR, f"{DEIT_S_PAIR[1]}:pooling=mean", *RIVAL_MODELS)
 SWEPT = (*DEIT_S_PAIR, *RIVAL_MODELS)
+RATED = (
+    DEIT_S_PAIR[0],
+    *(f"{DEIT_S_PAIR[1]}:num_semantic_tokens={tokens}" for tokens in (100, 49, 16)),
+    *(f"{model}:keep_rate={rate}" for model in RIVAL_MODELS[:3] for rate in (0.95, 0.8, 0.6, 0.4)),
+    *(f"{RIVAL_MODELS[3]}:r={pairs}" for pairs in (1, 4, 8, 14)),
+)
 VIDEO = tuple(
     (f"video_swin_{size}", f"stvit_video_swin_{size}", f"torchvision.swin3d_{size[0]}")
     for size in ("tiny", "small")
@@ -28,18 +34,22 @@ VIDEO = tuple(
 
 
 class Suite(NamedTuple):
-    """Cells that are measured in one run, and those whose parts are timed."""
+    """Cells that are measured in one run, those whose parts are timed, and those whose overhead is split by kind."""
 
     about: str
     cells: tuple[TimedCell, ...]
     patience: Patience = Patience(rounds=25, warmup=1, seconds=60, turn=0.3)
     parts: tuple[TimedCell, ...] = ()
+    split: tuple[TimedCell, ...] = ()
 
 
 def cell(
     models: tuple[str, ...], batch: int, *modes: Mode, size: InputSize = IMAGE_SIZE, **work
 ) -> TimedCell:
-    return TimedCell(models, Workload(size, batch, **work), modes or (EAGER,))
+    """A cell of models in modes (eager); beside eager inference on a CPU, the base with the same short cuts."""
+    modes, timed = modes or (EAGER,), Workload(size, batch, **work)
+    fair = EAGER in modes and ALIKE not in modes and timed == Workload(size, batch, dense=timed.dense)
+    return TimedCell(models, timed, modes, (Variant(models[0], ALIKE),) if fair else ())
 
 
 def for_each(
@@ -121,6 +131,13 @@ SUITES = {
             *for_each(SWIN_S_MODELS, batches=(2,), sizes=squares(224, 320, 448)),
         ),
         patient(15),
+    ),
+    "rates": Suite(
+        "DeiT-S and its rivals at batch 8, from keep rate 0.95 to 0.4: from which saving on each pays, and where its "
+        "overhead goes",
+        (cell(RATED, 8),),
+        patient(90, 15),
+        split=(cell(SWEPT, 8),),
     ),
     "precision": Suite(
         "DeiT-S in float32 and in bf16, batch 8",

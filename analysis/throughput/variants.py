@@ -43,6 +43,9 @@ class Mode(NamedTuple):
         return ", ".join(word for word in words if word) or "eager"
 
 
+ALIKE = Mode(optimized=True, grouped=True)  # what a dense model needs to have all of stvit's short cuts
+
+
 class Workload(NamedTuple):
     """What models are given to do.
 
