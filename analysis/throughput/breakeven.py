@@ -87,6 +87,6 @@ def smallest(points: list[tuple[Any, float]]) -> Any:
     return start
 
 
-def extent(value: int | str) -> int:
-    """A batch as it is, an image size by its pixels."""
-    return value if isinstance(value, int) else math.prod(map(int, value.split("x")))
+def extent(value: float | str) -> float:
+    """A number as it is, an image size by its pixels."""
+    return math.prod(map(int, value.split("x"))) if isinstance(value, str) else value

@@ -173,9 +173,10 @@ def test_records_and_the_section_made_from_them(tiny, tmp_path, monkeypatch, cap
 
     section = json.loads((tmp_path / "record.json").read_text())
     shown = {block["name"] for block in section["blocks"] if "name" in block}
-    assert shown == {"speed_up", "batch", "deit", "deit_parts", "deit_times", "batch_break_even", "printed"}
+    assert shown == {"speed_up", "crossover", "batch", "deit", "deit_parts", "deit_times", "batch_break_even",
+                     "printed"}  # fmt: skip
     figures = {block["name"] for block in section["blocks"] if block["kind"] == "figure"}
-    assert figures == {"speed_up", "batch", "deit_times"}
+    assert figures == {"speed_up", "crossover", "deit_times"}
     assert set(section["inputs"]) == {"rows.csv", "parts.csv", "break_even.csv"}
     assert section["config"]["measured"] == ["deit", "batch"]
     assert any("not this one" in block.get("text", "") for block in section["blocks"])
