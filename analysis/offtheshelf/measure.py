@@ -48,7 +48,7 @@ def look(model: nn.Module, images: Tensor, head: nn.Module | None) -> Outputs:
     prefix, grid = model.num_prefix_tokens, model.patch_embed.grid_size
     count = grid[0] * grid[1]
     if hasattr(model, "reductions"):
-        normed = model.norm(model.forward_layers(images, trace))
+        normed = model.normed(model.forward_layers(images, trace))
         score = fates.diversity(trace[max(model.reductions) - 1][0][:, prefix:])
     else:  # a dense model, which keeps all tokens; its score is that of the last layer
         normed, (image,) = model.forward_intermediates(images, indices=1, output_fmt="NLC")

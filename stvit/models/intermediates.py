@@ -21,6 +21,10 @@ class Intermediates:
         """(B, N, C): image tokens after the final norm, at all places of the map; see ``stvit.restore``."""
         raise NotImplementedError
 
+    def normed(self, x: Tensor) -> Tensor:
+        """The final norm of what the last layer gives."""
+        return self.norm(x)
+
     def forward_intermediates(
         self,
         x: Tensor,
@@ -52,7 +56,7 @@ class Intermediates:
             found = {"image_intermediates": features}
             if with_prefix:
                 found["image_intermediates_prefix"] = prefixes
-            return found if intermediates_only else {**found, "image_features": self.norm(last)}
+            return found if intermediates_only else {**found, "image_features": self.normed(last)}
         if with_prefix:
             features = list(zip(features, prefixes, strict=True))
-        return features if intermediates_only else (self.norm(last), features)
+        return features if intermediates_only else (self.normed(last), features)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
+import torch
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from stvit.layers.pooling import Grid
+from stvit.models.padding import is_token
 from stvit.models.reduced_vit import ReducedTokens, split_choices
 from stvit.models.registry import default_cfg, register
 from stvit.models.vit import SEMANTIC_CHOICES, SemanticTokens, filter_checkpoint
@@ -89,7 +91,11 @@ class LVViT(VisionTransformer):
         pooled = self.head_drop(self.fc_norm(self.pool(x)))
         if pre_logits or self.num_classes == 0:
             return pooled
-        return self.head(pooled) + self.aux_weight * self.aux_head(self.image_tokens(x)).amax(dim=1)
+        return self.head(pooled) + self.aux_weight * self.largest_logits(x)
+
+    def largest_logits(self, x: Tensor) -> Tensor:
+        """The largest of the auxiliary logits over the tokens, class by class: (B, classes)."""
+        return self.aux_head(self.image_tokens(x)).amax(dim=1)
 
     def token_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the image (B, classes) and of each token (B, M, classes), as training wants them."""
@@ -133,6 +139,13 @@ class ReducedLVViT(ReducedTokens, LVViT):
         super().__init__(**vit)
         self.equip(method, at, **choices)
         self.to(device=vit.get("device"), dtype=vit.get("dtype"))
+
+    def largest_logits(self, x: Tensor) -> Tensor:
+        if not self.pads:
+            return super().largest_logits(x)
+        tokens = self.image_tokens(x)
+        logits = self.aux_head(tokens)  # (B, M, classes)
+        return logits.masked_fill(~is_token(tokens)[..., None], torch.finfo(logits.dtype).min).amax(dim=1)
 
 
 SMALL = dict(patch_size=16, embed_dim=384, depth=16, num_heads=6, mlp_ratio=3.0, dynamic_img_size=True)

@@ -74,6 +74,12 @@ class ReducedBeit(PlacedTokens, Beit):
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         return self.pos_drop(x if self.pos_embed is None else x + self.pos_embed)
 
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        if not self.pads:
+            return super().forward_head(x, pre_logits)
+        x = self.head_drop(self.fc_norm(self.pool(x)))
+        return x if pre_logits else self.head(x)
+
     def angles_at(self, grid: Grid) -> Tensor | None:
         attention = self.blocks[0].attn
         if attention.relative_position_bias_table is None:

@@ -17,6 +17,7 @@ from stvit.fast.groups import in_groups
 from stvit.layers.pooling import Grid, is_whole
 from stvit.models import registry
 from stvit.models.intermediates import Intermediates
+from stvit.models.padding import PadsTokens, cleared
 from stvit.models.registry import DEIT_SIZES
 from stvit.models.vit import refuse_nothing
 from stvit.reduce import METHODS, Plan, Reduction, Seen, register
@@ -24,7 +25,7 @@ from stvit.reduce.dynamicvit import Decision
 from stvit.reduce.reduction import HostBlock, check_rate
 
 
-class ReducedTokens(Intermediates):
+class ReducedTokens(PadsTokens, Intermediates):
     """What reductions add to a timm ViT; mixed into the ViT's own class.
 
     Layers keep timm's names; what a reduction learns is ``blocks.*.reduction``.
@@ -70,8 +71,8 @@ class ReducedTokens(Intermediates):
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, channels, height, width) → (B, prefix + M, C), after the final norm."""
-        return self.norm(self.forward_layers(x))
+        """(B, channels, height, width) → (B, prefix + M, C), after the final norm; padding reads 0."""
+        return self.normed(self.forward_layers(x))
 
     def forward_layers(self, images: Tensor, trace: list | None = None) -> Tensor:
         """All layers in order; ``trace`` collects what each of them returns, and its plan."""
@@ -91,7 +92,7 @@ class ReducedTokens(Intermediates):
             x, plan, seen = self.run(block, x, seen)  # (B, prefix + M, C)
             if trace is not None:
                 trace.append((x, plan))
-        return x
+        return cleared(x, seen) if self.pads else x
 
     def angles_at(self, grid: Grid) -> Tensor | None:
         """Where the image tokens lie, as ``Seen.angles`` has it; None here, where layers do not ask."""

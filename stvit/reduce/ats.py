@@ -28,6 +28,7 @@ class ATS(Reduction):
         licence="MIT",
     )
     needs_class_token: ClassVar[bool] = True
+    pads: ClassVar[bool] = True
     beyond: ClassVar[float] = 2.0  # where padding stands in the running sum, which ends at 1
 
     def __init__(self, dim: int, keep_rate: float = 0.7, stage: int = 0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block as TimmBlock
@@ -18,6 +20,8 @@ class Deciding(Reduction):
     In training all tokens stay, decisions are drawn, and those dropped are masked out of everybody's attention but
     their own, as in DynamicViT; ``decisions(model)`` hands them to a loss. In evaluation they leave.
     """
+
+    pads: ClassVar[bool] = True
 
     def __init__(self, threshold: float = 0.5):
         super().__init__()

@@ -118,6 +118,7 @@ class Reduction(nn.Module):
     needs_class_token: ClassVar[bool] = False
     fixed_layers: ClassVar[bool] = False  # whether ``layers`` are the only ones that it works in
     keeps_all: ClassVar[bool] = False  # whether all tokens stay, and its layers only compute with fewer
+    pads: ClassVar[bool] = False  # whether its plans have ``Padded`` parts, and a mass of 0 for padding
     identity: ClassVar[dict | None] = {"keep_rate": 1.0}  # the choices with which nothing is reduced, if any
 
     @staticmethod

@@ -37,7 +37,7 @@ class LateLayers(nn.Module):
         student = self.student
         if self.done == 0:
             return feature_of(student, student.forward_features(inputs))
-        return feature_of(student, student.norm(student.forward_from(inputs, self.grid, self.done)))
+        return feature_of(student, student.normed(student.forward_from(inputs, self.grid, self.done)))
 
     def set_keep_rate(self, keep_rate: float) -> None:
         self.student.set_keep_rate(keep_rate)
