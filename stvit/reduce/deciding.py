@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block as TimmBlock
@@ -21,14 +19,17 @@ class Deciding(Reduction):
     their own, as in DynamicViT; ``decisions(model)`` hands them to a loss. In evaluation they leave.
     """
 
-    pads: ClassVar[bool] = True
-
     def __init__(self, threshold: float = 0.5):
         super().__init__()
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold must be a probability, at least 0 and below 1, not {threshold!r}")
         self.threshold = threshold
         self.decide = Decision()
+
+    @property
+    def pads(self) -> bool:
+        """In training all tokens stay."""
+        return not self.training
 
     def staying(self, x: Tensor, seen: Seen) -> Tensor:
         """Each token's probability of staying: (B, N)."""
