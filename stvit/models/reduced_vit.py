@@ -91,7 +91,7 @@ class ReducedTokens(PadsTokens, Intermediates):
         for block in self.blocks[done:]:
             x, plan, seen = self.run(block, x, seen)  # (B, prefix + M, C)
             if trace is not None:
-                trace.append((x, plan))
+                trace.append((cleared(x, seen) if self.pads else x, plan))
         return cleared(x, seen) if self.pads else x
 
     def angles_at(self, grid: Grid) -> Tensor | None:
@@ -118,7 +118,7 @@ class ReducedTokens(PadsTokens, Intermediates):
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         trace: list[tuple[Tensor, Plan]] = []
         last, prefix = self.forward_layers(images, trace), self.num_prefix_tokens
-        tokens = [self.norm(trace[i][0]) if norm else trace[i][0] for i in take]
+        tokens = [self.normed(trace[i][0]) if norm else trace[i][0] for i in take]
         prefixes, features = [t[:, :prefix] for t in tokens], [t[:, prefix:] for t in tokens]
         if maps:
             grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
