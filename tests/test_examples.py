@@ -66,6 +66,9 @@ def test_the_readmes_code_runs(small_world):
     with torch.no_grad():
         assert torch.equal(space["again"](x), space["dino"](x))
         assert space["fast"](x).shape == space["sparse"](x).shape
+        assert space["seen"].shape == (1, 161, 96)
+        images = torch.randn(1, 3, 224, 224)
+        assert torch.equal(space["loaded"](images).pooler_output, space["light"](images).pooler_output)
         assert space["model"](torch.randn(1, 3, 224, 224)).shape == (1, 1000)
 
 

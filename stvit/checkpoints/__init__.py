@@ -24,6 +24,7 @@ from stvit.checkpoints.errors import CheckpointError, first_line
 from stvit.checkpoints.filling import adapt, compare, fill
 from stvit.checkpoints.reading import WEIGHTS, find_weights, read_state_dict, strip_wrappers
 from stvit.checkpoints.saving import replacing, write_json, write_tensors, write_weights
+from stvit.hosts.huggingface import takes_huggingface
 from stvit.optimize import PackedLinear
 from stvit.record import unwrap
 
@@ -52,6 +53,8 @@ def save_checkpoint(
     """
     model, folder = unwrap(model), Path(folder)
     if not getattr(model, "pretrained_cfg", {}).get("architecture"):
+        if takes_huggingface(model):
+            raise CheckpointError(f"{type(model).__name__} is saved by stvit.save_pretrained(model, folder)")
         raise CheckpointError(
             f"{type(model).__name__} was not built by timm.create_model or stvit.sparsify, so that no configuration "
             "can say how to build it again; save its state_dict with safetensors instead"

@@ -86,6 +86,24 @@ def test_a_model_of_transformers_is_also_a_dense_one(tmp_path):
         assert json.loads((folder / "config.json").read_text())["stvit"] == {"method": "stvit", **choices}
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [
+        dict(method=method)
+        for method in ("dynamicvit", "patchmerger", "sinkhorn", "sit", "spvit", "svite", "iared2", "dge")
+    ]
+    + [dict(method="tokenlearner", version="1.0", at=2), dict(tokens=(2, 3), at=2, position="relative")],
+)
+def test_what_was_learned_comes_back(choices, tmp_path):
+    pytest.importorskip("transformers")
+    from guests import build, inputs, tensors
+
+    sparse, given = stvit.sparsify(build("ViTModel"), **choices), inputs("ViTModel")
+    stvit.save_pretrained(sparse, tmp_path)
+    again = stvit.from_pretrained(tmp_path)
+    assert all(a.equal(b) for a, b in zip(tensors(again(**given)), tensors(sparse(**given)), strict=True))
+
+
 def test_damaged_folders_say_what_is_wrong(tmp_path):
     pytest.importorskip("transformers")
     from guests import build

@@ -186,6 +186,11 @@ class Passing(GuestLayer):
         if self.stage:
             seen = trail.seen[self.stage]
             attention_mask = seen.bias
+            if attention_mask is not None and "flash" in str(self.attn.config._attn_implementation):
+                raise ValueError(
+                    "the method weights or masks keys, which flash attention cannot: load the model with "
+                    "attn_implementation='sdpa'"
+                )
             if seen.angles is not None:
                 settings["position_embeddings"] = RotaryPair.of(seen.angles, x.dtype)
         return super().forward(x, attention_mask, **settings)

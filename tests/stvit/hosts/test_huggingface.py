@@ -170,6 +170,10 @@ def refused():
     yield "unknown method 'tom'", lambda: stvit.sparsify(vit, method="tom")
     yield "output_attentions", lambda: sparse(**given, output_attentions=True)
     yield "attention_mask counts", lambda: sparse(**given, attention_mask=torch.ones(2, 65))
+    flash = stvit.sparsify(vit, method="dynamicvit", at=1).train()  # its later layers mask what was dropped
+    flash.config._attn_implementation = "flash_attention_2"
+    yield "attn_implementation='sdpa'", lambda: flash(**given)
+    yield "saved by stvit.save_pretrained", lambda: stvit.save_checkpoint(sparse, "nowhere")
     yield "call the model", lambda: sparse.layers[0](torch.randn(2, 65, 32))
     yield (
         "images of one size",
