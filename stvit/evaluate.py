@@ -10,7 +10,12 @@ python -m stvit.evaluate --model dinov2_small --image-size 98 --probe knn --data
 on the training images of --data and tested on the others. Any model of timm can be probed, trained on any classes.
 """
 
+# ruff: noqa: E402 (what is missing is told first)
 from __future__ import annotations
+
+from stvit.extras import need
+
+need("train", "evaluation")
 
 import argparse
 import json

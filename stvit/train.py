@@ -14,7 +14,12 @@ the folder holds the model so far, with its card: stvit.load_checkpoint("runs/tr
 --track tensorboard logs loss and scores for TensorBoard too (pip install 'stvit[track]'), --track wandb for W&B.
 """
 
+# ruff: noqa: E402 (what is missing is told first)
 from __future__ import annotations
+
+from stvit.extras import need
+
+need("train", "training")
 
 import json
 import math

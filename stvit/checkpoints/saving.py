@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -63,13 +62,25 @@ def clear_scratch(folder: Path) -> None:
 def _in_use(leftover: Path) -> bool:
     host, _, rest = leftover.name.removeprefix(SCRATCH).rpartition("-")[0].rpartition("-")
     if host == socket.gethostname() and rest.isdecimal():
-        return int(rest) != os.getpid() and psutil.pid_exists(int(rest))
+        return int(rest) != os.getpid() and _is_running(int(rest))
     if not host:  # of an older version, which did not say where it ran
         return False
     try:
         return time.time() - leftover.stat().st_mtime < DAY
     except FileNotFoundError:
         return False
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # signal 0 asks nothing elsewhere: what may be in use stays
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _flush(file: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import psutil
 import torch
 import torch.nn.functional as F
 from timm.data.random_erasing import RandomErasing
@@ -21,6 +20,7 @@ from torchvision.transforms import v2
 from stvit.data.folders import MEAN, STD
 from stvit.data.share import Batch, Share, ShuffledOrder, in_order
 from stvit.data.small_sets import SETS, read_small_set
+from stvit.extras import require
 
 PADDING = 1 / 8  # part of its side by which an image is padded before it is cropped
 GROUP = 16  # images that share a draw of automatic augmentation
@@ -135,7 +135,7 @@ def normalise(images: Tensor) -> Tensor:
 def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return require("psutil", "asking for free memory").virtual_memory().available
 
 
 def small_set_source(name: str, config, place: str, share: Share) -> HeldSource:

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stvit.data.on_device import free_memory
 from stvit.training.bfloat16 import mixed_precision
 
 BATCH = 50
@@ -169,7 +169,7 @@ def check_room(count: int, shape: tuple[int, int], layers: list[int], folder: st
         free, where = 0.9 * shutil.disk_usage(folder).free, f"the disk of {folder}"
         remedy = "name another folder, or take fewer images"
     else:
-        free, where = SHARE * psutil.virtual_memory().available, "half of the free memory"
+        free, where = SHARE * free_memory(torch.device("cpu")), "half of the free memory"
         remedy = "name a folder that keeps them on disk (--cache), or take fewer images (--train-images)"
     if needed > free:
         raise ValueError(
