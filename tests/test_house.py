@@ -17,7 +17,8 @@ def requirements() -> dict[str, str]:
     """Every requirement of pyproject, extras included: name → lower bound or pin."""
     toml = (ROOT / "pyproject.toml").read_text()
     lists = re.findall(
-        r"^(?:dependencies|train|analysis|notebook|export|cluster|sources|huggingface|dense|video|adapters|track|real|test)"
+        r"^(?:dependencies|train|analysis|notebook|export|cluster|sources|huggingface|dense|video|adapters"
+        r"|track|real|test)"
         r" = \[(.*?)\]$",
         toml,
         re.M | re.S,
