@@ -173,6 +173,16 @@ class GuestLayer(Guest):
 
     stage: int
 
+    def refuse_reentrant(self) -> None:
+        """Reentrant checkpointing loses the gradients of what layers hand on beside tokens."""
+        checkpointing = getattr(self, "_gradient_checkpointing_func", None)
+        reentrant = getattr(checkpointing, "keywords", {}).get("use_reentrant", False)
+        if self.gradient_checkpointing and self.training and reentrant:
+            raise ValueError(
+                "a sparsified model needs gradient_checkpointing_enable(gradient_checkpointing_kwargs="
+                "{'use_reentrant': False})"
+            )
+
 
 class Passing(GuestLayer):
     """A layer that computes as ever, with as many tokens as there are."""
@@ -203,6 +213,7 @@ class Reducing(GuestLayer):
         if isinstance(attention_mask, Seen):  # a call of our own
             return super().forward(x, attention_mask)
         trail = Trail.needed(trail)
+        self.refuse_reentrant()
         seen = trail.before(self.stage, x, settings)
         y, plan = super().forward(x, seen)  # (B, prefix + M, C)
         trail.seen[self.stage + 1] = seen.after(plan, self.reduction)
@@ -225,6 +236,7 @@ class Semantic(GuestLayer):
         self, x: Tensor, attention_mask: Any = None, trail: Trail | None = None, **settings
     ) -> Tensor:
         trail = Trail.needed(trail)
+        self.refuse_reentrant()
         s, context = self.tokens(x, trail, settings)
         if isinstance(self, GenerationLayer):
             trail.image = x

@@ -174,6 +174,9 @@ def refused():
     flash.config._attn_implementation = "flash_attention_2"
     yield "attn_implementation='sdpa'", lambda: flash(**given)
     yield "saved by stvit.save_pretrained", lambda: stvit.save_checkpoint(sparse, "nowhere")
+    reentrant = copy.deepcopy(sparse).train()
+    reentrant.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    yield "'use_reentrant': False", lambda: reentrant(**given)
     yield "call the model", lambda: sparse.layers[0](torch.randn(2, 65, 32))
     yield (
         "images of one size",
