@@ -97,6 +97,11 @@ JOBS = [
         tuple(name for name in VERDICTS if (HOME / name).exists()),
     ),
     Job("overhead", "what deciding and merging cost beside the layers, timed on this machine", measures=True),
+    Job(
+        "variable_counts",
+        "images that keep different numbers of tokens in one batch: padded, packed and nested, timed on this machine",
+        measures=True,
+    ),
 ]
 
 

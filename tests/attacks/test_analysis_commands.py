@@ -73,6 +73,7 @@ REFUSED = [  # the analysis, what it is asked for, and words of the answer; DIR 
     ("overhead", "--methods evit --pairs 0", "--pairs: must be at least 1, not 0"),
     ("overhead", "--methods evit --model no_such_model", "no_such_model"),
     ("overhead", "--methods evit --device nope --batch 1 --pairs 1", "nope"),
+    ("variable_counts", "--rounds 0", "--rounds: must be at least 1, not 0"),
     ("planes", "--csv DIR/missing/x.csv", "there is no folder DIR/missing"),
     ("throughput", "--suite no_such_suite", "no_such_suite"),
     ("throughput", "--models no_such_model", "no_such_model"),
@@ -89,7 +90,7 @@ def main_of(name: str):
     ).main
 
 
-SINGLE = ("overview", "planes", "diversity", "overhead")
+SINGLE = ("overview", "planes", "diversity", "overhead", "variable_counts")
 
 
 @pytest.mark.parametrize(("name", "words", "answer"), REFUSED, ids=[" ".join(case[:2]) for case in REFUSED])
