@@ -117,7 +117,7 @@ SUITES = {
     "runtimes": Suite(
         "DeiT-S and its rivals at batch 8 and 1: eager, through torch.compile, in ONNX Runtime and in OpenVINO",
         for_each(SWEPT, EAGER, COMPILED, *DEPLOYED, batches=(8, 1)),
-        patient(75, 15),
+        patient(60, 15),
     ),
     "batch": Suite(
         "DeiT-S and its rivals from batch 1 to 32: from which batch on each method pays",
