@@ -22,10 +22,24 @@ PIPE_CLOSED = 128 + 13  # what a shell reports for a program that SIGPIPE ended
 
 
 class Parser(argparse.ArgumentParser):
-    """Keeps the lines of a description, and says what is wrong in one line, without the usage."""
+    """Keeps the lines of a description, says what is wrong in one line, and gives each ``--report`` a ``--pdf``."""
+
+    pdf: Path | None = None  # the folder that the last command line named
 
     def __init__(self, **options):
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+
+    def add_argument(self, *names, **options):
+        added = super().add_argument(*names, **options)
+        if "--report" in names:
+            help = "with --report, its figures as vectors for LaTeX too, NAME-FIGURE.pdf"
+            super().add_argument("--pdf", type=new_folder, metavar="FOLDER", help=help)
+        return added
+
+    def parse_args(self, *args, **options):
+        found = super().parse_args(*args, **options)
+        Parser.pdf = getattr(found, "pdf", None)
+        return found
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_REQUEST, f"{self.prog}: {message}\n")

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import kept
+from analysis.commands import Parser
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,6 +100,8 @@ class Report:
         """Write ``name.png`` in the house style, and ``name.svg`` where vectors take less than LARGEST_SVG."""
         from analysis import style
 
+        if Parser.pdf is not None:
+            style.write_pdf(fig, Parser.pdf / f"{self.name}-{name}.pdf")
         files = style.render(fig)
         if len(files[".svg"]) > LARGEST_SVG:
             del files[".svg"]

@@ -92,6 +92,13 @@ def render(fig: Figure) -> dict[str, bytes]:
     return {suffix: file.getvalue() for suffix, file in files.items()}
 
 
+def write_pdf(fig: Figure, path: Path) -> None:
+    """The figure as vectors with its fonts inside, without a date; it stays open."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with house_style():
+        fig.savefig(path, format="pdf", metadata={"CreationDate": None})
+
+
 def save(fig: Figure, stem: Path) -> list[Path]:
     """Write ``stem.svg`` and ``stem.png``, and close."""
     stem.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import page, style
+from analysis.commands import Parser
 from analysis.page import points, words
 from analysis.results import Report, processor_of
 
@@ -110,6 +111,22 @@ def test_a_failed_run_keeps_the_last_record(results):
     with pytest.raises(ZeroDivisionError), Report("first", "t", "c", out=results / "first"):
         raise ZeroDivisionError
     assert (results / "first" / "record.json").read_bytes() == before
+
+
+def test_vectors_for_latex_on_demand(tmp_path):
+    parser = Parser()
+    parser.add_argument("--report", action="store_true")
+    parser.parse_args(["--report", "--pdf", str(tmp_path / "figures")])
+    try:
+        with style.house_style(), Report("first", "t", "c", out=tmp_path / "first") as report:
+            fig, axes = style.figure()
+            axes.plot([1, 2], [3, 4])
+            report.figure("line", fig, "A line.", alt="a rising line")
+    finally:
+        parser.parse_args([])
+    pdf = (tmp_path / "figures" / "first-line.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and b"/Subtype /Image" not in pdf and b"/CreationDate" not in pdf
+    assert Parser.pdf is None and {path.suffix for path in (tmp_path / "first").iterdir()} >= {".png", ".svg"}
 
 
 def test_equal_figures_are_equal_files(tmp_path):
