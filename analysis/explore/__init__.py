@@ -1,6 +1,6 @@
 """One model and one image, to look into by hand: where tokens go, who looks at whom, and what hiding a token changes.
 
-explore("dinov2_small", "astronaut")    widgets in a notebook; python -m analysis.explore writes the same as a page
+explore("dinov2_small", "astronaut")    widgets in a notebook; the command of this name writes a page
 """
 
 from __future__ import annotations
