@@ -28,8 +28,8 @@ class Deciding(Reduction):
 
     @property
     def pads(self) -> bool:
-        """In training all tokens stay."""
-        return not self.training
+        """In training, and without a threshold, all tokens stay."""
+        return not self.training and self.threshold > 0
 
     def staying(self, x: Tensor, seen: Seen) -> Tensor:
         """Each token's probability of staying: (B, N)."""

@@ -70,6 +70,11 @@ TOWERS: dict[str, Tower] = {
     "SiglipVisionModel": Tower("encoder.layers", counting(0)),
     "Siglip2VisionModel": Tower("encoder.layers", counting(0)),
 }
+HEADS_OF_ALL = (  # classes with class tokens whose heads read all tokens; without such tokens all heads do
+    "Dinov2ForImageClassification",
+    "Dinov2WithRegistersForImageClassification",
+    "CLIPForImageClassification",
+)
 
 
 def takes_huggingface(model: nn.Module) -> bool:
@@ -109,7 +114,8 @@ def sparsify_huggingface(
     for name, part in list(tower.named_children()):
         if is_rotary(type(part)):
             setattr(tower, name, welcome(part))
-    tower.register_forward_pre_hook(TrailStart(sizes.prefix, patch), with_kwargs=True)
+    head_reads_all = sizes.prefix == 0 or type(model).__name__ in HEADS_OF_ALL
+    tower.register_forward_pre_hook(TrailStart(sizes.prefix, patch, head_reads_all), with_kwargs=True)
     setattr(sparse.config, KEY, {"method": method, **asked, **choices})
     return sparse
 

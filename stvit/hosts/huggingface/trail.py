@@ -68,15 +68,27 @@ class Trail:
 
 
 class TrailStart:
-    """The forward pre-hook of a tower: looks at its arguments and gives its layers a trail."""
+    """The forward pre-hook of a tower: looks at its arguments and gives its layers a trail.
 
-    def __init__(self, prefix: int, patch: tuple[int, int]):
-        self.prefix, self.patch = prefix, patch
+    head_reads_all: whether the model's head would read padding, too
+    """
+
+    def __init__(self, prefix: int, patch: tuple[int, int], head_reads_all: bool):
+        self.prefix, self.patch, self.head_reads_all = prefix, patch, head_reads_all
 
     def __call__(self, tower: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         pixels = args[0] if args else kwargs.get("pixel_values")
         if pixels is None:
             return args, kwargs  # the model says so itself
+        if (
+            self.head_reads_all
+            and len(pixels) > 1
+            and any(getattr(part, "pads", False) for part in tower.modules())
+        ):
+            raise ValueError(
+                f"the method keeps as many tokens as an image needs, and the model's head would read the padding of "
+                f"a batch of {len(pixels)}: give it one image at a time"
+            )
         if kwargs.get("output_attentions", getattr(tower.config, "output_attentions", False)):
             raise ValueError(
                 "output_attentions is not for sparsified models, whose layers have other tokens: "
