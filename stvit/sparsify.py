@@ -10,6 +10,7 @@ What is done to a model depends on its kind: see ``stvit.hosts``.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 from timm.models import create_model
@@ -20,9 +21,10 @@ from stvit.hosts import find_host
 from stvit.hosts.plain import choice_names
 from stvit.hosts.refused import why_not
 from stvit.layers.pooling import Grid
+from stvit.models.reduced_vit import method_choices
 from stvit.models.registry import register
 from stvit.models.vit import SemanticTokens, filter_checkpoint
-from stvit.reduce import Reduction
+from stvit.reduce import METHODS, Reduction
 
 
 def sparsify(
@@ -47,11 +49,25 @@ def sparsify(
 
     A timm Swin gets its semantic tokens in windows: see ``stvit.models.sparsified_swin`` for what it takes.
     Raises ValueError with the reason where a model cannot be sparsified.
+
+    Methods, and what can be chosen of each:
+
     """
     host = find_host(model)
     if host is None:
         raise ValueError(f"cannot sparsify {type(model).__name__}: {why_not(model)}")
     return host.sparsify(model, tokens, at, method, **choices)
+
+
+def told(method: str) -> str:
+    """A method's name, and its choices with their defaults."""
+    known = inspect.signature(METHODS[method]).parameters
+    chosen = [f"{name}={known[name].default!r}" for name in method_choices(method)]
+    return f"{method}: {', '.join(chosen) or 'nothing'}"
+
+
+if sparsify.__doc__:  # there is none under python -OO
+    sparsify.__doc__ += "\n    ".join(map(told, METHODS)) + "\n"
 
 
 def densify(model: nn.Module) -> nn.Module:

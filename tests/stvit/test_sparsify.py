@@ -1,5 +1,7 @@
 """Sparsify: timm ViTs of every kind that timm has, there and back."""
 
+import inspect
+
 import pytest
 import timm
 import torch
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 from timm.models.vision_transformer import VisionTransformer
 
 import stvit
+from stvit.models.reduced_vit import method_choices
+from stvit.reduce import METHODS
 
 SMALL = dict(embed_dim=48, num_heads=3, depth=5, num_classes=7)
 VITS = {  # a plain one and what each of the others adds
@@ -134,3 +138,12 @@ def test_a_bad_choice_leaves_the_model_alone():
     with pytest.raises(ValueError, match="do not fit a map of 6 × 6"):
         stvit.sparsify(model, tokens=64, at=3)
     assert type(model) is VisionTransformer and model(x).equal(before)
+
+
+def test_help_names_every_method_and_what_can_be_chosen():
+    lines = inspect.getdoc(stvit.sparsify).splitlines()
+    for method in METHODS:
+        if METHODS[method].about is not None:  # those of the package
+            [line] = [line for line in lines if line.startswith(f"{method}: ")]
+            assert all(f"{choice}=" in line for choice in method_choices(method))
+    assert "bat: keep_rate=0.7" in "\n".join(lines)
