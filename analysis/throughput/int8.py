@@ -34,7 +34,7 @@ BASE, STUDENT, SIZE = (
     "stvit_dinov2_small_16",
     126,
 )  # the size that the student was distilled at
-METHODS = ("evit", "bat", "tome")  # those that need no training
+METHODS = {"evit": {}, "bat": {}, "tome": {"r": 5}}  # need no training; of 81 tokens ToMe leaves 21
 USUAL = Patience(rounds=15, warmup=1, seconds=100, turn=0.2)
 
 
@@ -44,7 +44,9 @@ def subjects() -> dict[str, nn.Module]:
 
     dense = stvit.pretrained(BASE, quiet=True, img_size=SIZE)
     found = {"dense": dense, "stvit, distilled": stvit.pretrained(STUDENT, quiet=True)}
-    return found | {method: stvit.sparsify(dense, method=method).eval() for method in METHODS}
+    return found | {
+        method: stvit.sparsify(dense, method=method, **own).eval() for method, own in METHODS.items()
+    }
 
 
 def pixels(crops: Crops, model: nn.Module) -> Tensor:
