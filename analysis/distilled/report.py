@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from analysis.distilled import claims, curve, tables
@@ -42,7 +43,7 @@ def write(out: Path | None = None, cells: Path = CELLS) -> int:
         "distilled", "Distilled students of a real model", "python -m analysis.distilled --report", config=config,
         inputs=records.kept(cells, out), out=out,
     ) as report:  # fmt: skip
-        report.prose(introduction())
+        report.prose(f"{introduction()} {hardware(cells)}")
         report.heading("What the papers conclude, and what holds here")
         report.prose(summary(verdicts, found))
         report.table("conclusions", verdicts, CONCLUSIONS)
@@ -93,6 +94,16 @@ def introduction() -> str:
         f"crops in batches of {training['batch_size']}, where the papers train for 300 epochs of ImageNet. Conclusions "
         "about the dense model cannot be tested, since no student is more like the teacher than the teacher is. The "
         f"margin of “no better” is {MARGIN} hundredths, named before the first cell ran, as was the way of deciding."
+    )
+
+
+def hardware(cells: Path) -> str:
+    """Which processors trained how many of the cells."""
+    counts = Counter(record["hardware"] for record in records.read_all(cells).values())
+    where = "; ".join(f"{count} on {name}" for name, count in counts.most_common())
+    return (
+        f"Cells were trained in bfloat16: {where}. Where a processor has no such arithmetic, products are float32 ones "
+        "of rounded numbers, equal but for the order of sums (``stvit.training.bfloat16``)."
     )
 
 
