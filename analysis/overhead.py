@@ -8,13 +8,15 @@ ratio of the two fastest runs and the multiply-adds of the reductions are listed
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 from analysis import formats
 from analysis.commands import Parser, at_least, command, new_folder
-from analysis.results import Report
+from analysis.results import Report, environment, output
 
 MODEL = "deit_small_patch16_224"
 LIMIT = 15  # per cent; what costs more has its reason here
@@ -156,19 +158,40 @@ def compute(
                 "overhead %": 100 * (statistics.median(a / b for a, b in times) - 1),
                 "overhead of the fastest %": 100 * (own / plain - 1),
                 "reductions, 10⁶ multiply-adds": flops / 1e6,
+                "pairs": pairs,
+                "measured": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
             }
         )
     return pd.DataFrame(rows)
 
 
+def with_others(frame, config: dict, folder: Path):
+    """``frame`` among the rows of the report in ``folder``, if those were measured alike; newer ones replace older."""
+    import pandas as pd
+
+    record, table = folder / "record.json", folder / "overhead.csv"
+    if not (record.exists() and table.exists()):
+        return frame
+    known = json.loads(record.read_text(encoding="utf-8"))
+    how = {name: value for name, value in config.items() if name != "pairs"}
+    same_machine = known["hardware"] == environment(config["device"])["hardware"]
+    if not (same_machine and how.items() <= known["config"].items()):
+        return frame
+    kept = pd.read_csv(table).set_index("method")
+    names = [*kept.index, *(name for name in frame.method if name not in kept.index)]
+    rows = pd.concat([kept[~kept.index.isin(frame.method)], frame.set_index("method")])
+    return rows.loc[names].reset_index()
+
+
 def report(frame, config: dict, out: Path | None = None) -> None:
     command = "python -m analysis.overhead --report"
     device = config["device"]
+    frame = with_others(frame, config, out or output("overhead"))
     with Report("overhead", "What reducing costs", command, config, 0, out=out, device=device) as r:
         r.prose(
             "A reduction must cost less than it saves. Each method was timed in pairs with plain layers that get the "
             f"same numbers of tokens for nothing, at batch {config['batch']} on {config['threads']} threads "
-            f"({config['pairs']} pairs, median of their ratios, {config['clock']} time)."
+            f"(median of the pairs' ratios, {config['clock']} time)."
         )
         r.table("overhead", frame, "Forward time with and without the work of the reductions.", digits=3)
         r.prose(costly(frame))
@@ -203,7 +226,11 @@ def main(argv: list[str] | None = None) -> int:
         default="wall",
         help="cpu: of this process alone, for a busy machine and one thread",
     )
-    parser.add_argument("--report", action="store_true", help="write results/overhead with its record")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write results/overhead with its record; methods that are not measured now keep their rows",
+    )
     parser.add_argument("--out", type=new_folder, help="folder for the report")
     formats.add_arguments(parser)
     args = parser.parse_args(argv)

@@ -73,3 +73,17 @@ def test_every_method_that_costs_much_has_a_reason():
     found = pd.read_csv(RESULTS / "overhead" / "overhead.csv")
     assert set(found.method) == set(METHODS)
     assert set(found[found["overhead %"] > overhead.LIMIT].method) <= set(overhead.REASONS)
+
+
+def test_a_report_of_some_methods_keeps_the_rows_of_the_others(tmp_path):
+    frame = pd.DataFrame({"method": ["bat", "tome"], "overhead %": [3.0, 5.0]})
+    config = {"batch": 2, "threads": 1, "pairs": 3, "device": "cpu", "clock": "wall", "model": "micro"}
+    overhead.report(frame, config, tmp_path)
+    newer = pd.DataFrame({"method": ["evit", "bat"], "overhead %": [1.0, 4.0]})
+    overhead.report(newer, config | {"pairs": 7}, tmp_path)
+    found = pd.read_csv(tmp_path / "overhead.csv")
+    assert dict(zip(found.method, found["overhead %"], strict=True)) == {"bat": 4.0, "tome": 5.0, "evit": 1.0}
+    overhead.report(newer, config | {"batch": 8}, tmp_path)
+    assert list(pd.read_csv(tmp_path / "overhead.csv").method) == ["evit", "bat"], (
+        "another batch, another table"
+    )

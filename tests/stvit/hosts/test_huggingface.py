@@ -95,15 +95,29 @@ def test_with_nothing_to_reduce_it_is_the_dense_model(name):
                 torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6, msg=method)
 
 
-@pytest.mark.parametrize("name", ["DINOv3ViTModel", "SiglipVisionModel"])
+@pytest.mark.parametrize("name", TOWERS)
 def test_gradients_reach_every_layer(name):
     model, given = build(name), inputs(name)
     for method, sparse in possible(name, model):
         torch.manual_seed(0)
-        sparse.train()(**given).pooler_output.square().mean().backward()
+        sparse.train()(**given).last_hidden_state.square().mean().backward()
         for layer in (part for part in sparse.modules() if isinstance(part, GuestLayer)):
             gradient = next(layer.mlp.parameters()).grad
             assert gradient is not None and gradient.any(), method
+
+
+@pytest.mark.parametrize("name", TOWERS)
+@torch.no_grad()
+def test_weights_make_the_same_model_of_another(name):
+    model, given = build(name), inputs(name, 1)
+    for method, sparse in possible(name, model):
+        choices = dict(sparse.config.stvit)
+        other = stvit.sparsify(model, **choices)
+        for parameter in other.parameters():
+            parameter.add_(1)
+        other.load_state_dict({key: value.clone() for key, value in sparse.state_dict().items()})
+        for a, b in zip(tensors(other(**given)), tensors(sparse(**given)), strict=True):
+            assert a.equal(b), method
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
