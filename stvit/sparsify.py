@@ -67,7 +67,7 @@ def told(method: str) -> str:
 
 
 if sparsify.__doc__:  # there is none under python -OO
-    sparsify.__doc__ += "\n    ".join(map(told, METHODS)) + "\n"
+    sparsify.__doc__ += "\n    ".join(map(told, METHODS.loaded())) + "\n"
 
 
 def densify(model: nn.Module) -> nn.Module:

@@ -33,6 +33,10 @@ class Methods(MutableMapping):
         """All names, without loading what they stand for."""
         return tuple(self._found)
 
+    def loaded(self) -> tuple[str, ...]:
+        """The names whose classes are at hand: a plug-in's is once it was asked for."""
+        return tuple(name for name, kind in self._found.items() if not isinstance(kind, EntryPoint))
+
     def offer(self, point: EntryPoint) -> None:
         """Know a plug-in by its name, unless the name is taken."""
         if point.name in (*self._found, "stvit"):
