@@ -23,9 +23,7 @@ LIMIT = 15  # per cent; what costs more has its reason here
 REASONS = {
     "atc": "clusters are joined one pair at a time, so that many small steps follow each other in each of its layers",
     "mctf": "its rule reads whole attention maps, which are formed in memory instead of fused, and then rows and "
-    "columns of them are fused: copies of maps are a sixth of its time",
-    "avit": "tokens leave in each layer and in each image another number of them, so that those that stay are "
-    "gathered and padded anew twelve times",
+    "columns of them are fused",
     "dge": "groups are formed and their means gathered in each of its layers, around attention of all tokens' keys",
 }
 

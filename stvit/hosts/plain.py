@@ -14,7 +14,13 @@ from stvit.fast.token_linear import for_many_tokens
 from stvit.layers.pooling import Grid
 from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.models.reduced_vit import ReducedTokens, ReducedViT, find_method, method_choices
-from stvit.models.vit import DEIT_DEFAULTS, SEMANTIC_CHOICES, SemanticTokens, STViT
+from stvit.models.vit import (
+    DEIT_DEFAULTS,
+    SEMANTIC_CHOICES,
+    SemanticTokens,
+    STViT,
+    check_semantic_choices,
+)
 from stvit.reduce import Reduction
 from stvit.surgery import recast
 
@@ -66,16 +72,12 @@ def sparsify_plain(
     reason = obstacle(model)
     if reason:
         raise ValueError(f"cannot sparsify {type(model).__name__}: {reason}")
-    if method != "stvit":
-        find_method(method)
     if method == "stvit":
         kinds = SPARSE
-        unknown = sorted(set(choices) - set(SEMANTIC_CHOICES))
-        if unknown:
-            names = ", ".join(("tokens", "at", *SEMANTIC_CHOICES[2:]))
-            raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}")
+        check_semantic_choices(choices)
         choices.update(num_semantic_tokens=16 if tokens is None else tokens, stgm_at=5 if at is None else at)
     else:
+        find_method(method)
         kinds = REDUCED
         choices.update({} if tokens is None else {"num_tokens": tokens}, method=method, at=at)
     return equipped(model, kinds[type(model)], choices)

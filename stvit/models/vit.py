@@ -220,6 +220,14 @@ class SemanticTokens(Intermediates):
 SEMANTIC_CHOICES = tuple(inspect.signature(SemanticTokens.equip).parameters)[1:]
 
 
+def check_semantic_choices(choices: dict) -> None:
+    """ValueError for a choice that ``sparsify`` does not take for STViT, where two have shorter names."""
+    unknown = sorted(set(choices) - set(SEMANTIC_CHOICES))
+    if unknown:
+        names = ", ".join(("tokens", "at", *SEMANTIC_CHOICES[2:]))
+        raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}")
+
+
 class STViT(SemanticTokens, VisionTransformer):
     """A vision transformer with semantic tokens; arguments are those of ``equip`` and of timm's ViT."""
 

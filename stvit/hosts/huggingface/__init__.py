@@ -30,7 +30,7 @@ from stvit.layers.pooling import Grid
 from stvit.layers.semantic import StgmLayer
 from stvit.models.reduced_vit import find_method, host_reductions, method_name
 from stvit.models.semantic_layers import semantic_layers
-from stvit.models.vit import SEMANTIC_CHOICES, SemanticTokens
+from stvit.models.vit import SemanticTokens, check_semantic_choices
 from stvit.reduce import Reduction
 from stvit.reduce.reduction import HostBlock
 
@@ -190,10 +190,7 @@ def with_semantic_tokens(
     sizes: VisionSizes, tower: nn.Module, tokens: int | Grid = 16, at: int = 5, **choices
 ) -> list[nn.Module]:
     """The layers with an STGM; class and register tokens are kept, since heads and users read them."""
-    unknown = sorted(set(choices) - set(SEMANTIC_CHOICES))
-    if unknown:
-        names = ", ".join(("tokens", "at", *SEMANTIC_CHOICES[2:]))
-        raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}")
+    check_semantic_choices(choices)
     if choices.pop("keep_prefix", None) is False and sizes.prefix:
         raise ValueError(f"{type(tower).__name__} returns its class token first: keep_prefix must stay")
     if any(is_rotary(type(part)) for part in tower.children()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import timm
 import torch
@@ -29,8 +31,6 @@ def autocast(rounded: bool):
 
 
 def under(contexts, compute):
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         for context in contexts:
             stack.enter_context(context)
