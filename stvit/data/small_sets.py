@@ -201,4 +201,8 @@ def unpack(which: SmallSet, place: Path, target: Path) -> None:
                     shutil.copyfileobj(content, file)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise ValueError(f"{archive} is damaged: {first_line(error)}") from None
-        os.replace(whole, folder)
+        try:
+            os.replace(whole, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process has unpacked the set meanwhile
+                raise

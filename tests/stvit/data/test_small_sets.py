@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from urllib.error import URLError
 
 import numpy as np
@@ -164,6 +165,23 @@ def test_a_packed_file_that_is_missing(tmp_path):
     with pytest.raises(ValueError, match="sets has no t10k-labels-idx1-ubyte.gz: FashionMNIST is 4 files"):
         read_small_set("fashion_mnist", "sets", True, 28)
     assert not (tmp_path / "sets" / "FashionMNIST" / "raw").exists()
+
+
+def test_the_second_of_two_processes_that_unpack_finds_the_set_there(tmp_path, monkeypatch):
+    """The other one is played in this process: it unpacks the set right before this one's is put in place."""
+    content = write_mnist(tmp_path / "sets", packed=True)
+    replace = os.replace
+
+    def come_second(whole, folder):
+        monkeypatch.setattr(os, "replace", replace)
+        small_sets.unpack(SETS["fashion_mnist"], tmp_path / "sets", tmp_path / "sets")
+        assert len(list(folder.iterdir())) == 4
+        replace(whole, folder)
+
+    monkeypatch.setattr(os, "replace", come_second)
+    images, _, _ = read_small_set("fashion_mnist", "sets", True, 28)
+    assert np.array_equal(images[:, 0], content["train-images-idx3-ubyte"])
+    assert not list(tmp_path.rglob(".part*"))
 
 
 @pytest.mark.parametrize("name", ["train", "t10k"])
