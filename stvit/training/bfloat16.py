@@ -1,6 +1,7 @@
-"""bfloat16 on processors without its instructions: products in float32, of numbers rounded to bfloat16.
+"""bfloat16 on a CPU where its kernels are slow: float32 products of numbers rounded to bfloat16.
 
-Such a CPU multiplies bfloat16 matrices one number at a time, ten times as slow as in float32. Here the factors are
+A processor without bfloat16 instructions multiplies such matrices one number at a time, ten times as slow as in
+float32. Where it has them, the gradients of fused attention alone are slow, two to five times. There the factors are
 rounded to bfloat16, multiplied in float32, and the product is rounded again: what bfloat16 kernels compute, which add
 up in float32 too, but for the order of the sums (and, within attention, the rounding of its map).
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+ATTENTION = frozenset({F.scaled_dot_product_attention})
 PRODUCTS = frozenset(
     {
         F.linear, F.scaled_dot_product_attention, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d,
@@ -39,10 +41,14 @@ def to_bfloat16(x: Tensor) -> Tensor:
 
 
 class RoundedProducts(TorchFunctionMode):
-    """Under autocast of the CPU to bfloat16, what multiplies does it in float32."""
+    """Under autocast of the CPU to bfloat16, the functions ``which`` multiply in float32."""
+
+    def __init__(self, which: frozenset = PRODUCTS):
+        super().__init__()
+        self.which = which
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func not in PRODUCTS or not under_autocast():
+        if func not in self.which or not under_autocast():
             return func(*args, **(kwargs or {}))
         args, kwargs = tree_map(rounded, (args, kwargs or {}))
         with torch.autocast("cpu", enabled=False):
@@ -58,9 +64,10 @@ def rounded(value):
 
 
 def fast_products(device: str, precision: str):
-    """A context for computations under autocast: ``RoundedProducts`` where they would be slow without it."""
-    slow = device == "cpu" and precision == "bf16" and not bfloat16_products()
-    return RoundedProducts() if slow else nullcontext()
+    """A context for computations under autocast: ``RoundedProducts`` for what would be slow without it."""
+    if device != "cpu" or precision != "bf16":
+        return nullcontext()
+    return RoundedProducts(ATTENTION if bfloat16_products() else PRODUCTS)
 
 
 @contextmanager

@@ -72,10 +72,18 @@ def test_gradients_of_a_model_are_those_of_bfloat16():
     assert F.cosine_similarity(ours, own, dim=0) > 0.995
 
 
+@pytest.mark.parametrize("name", PRODUCTS)
 @pytest.mark.parametrize("fast", [True, False])
-def test_only_processors_without_bfloat16_round(monkeypatch, fast):
+def test_a_processor_rounds_what_its_own_kernels_are_slow_at(monkeypatch, fast, name):
+    """With bfloat16 instructions that is attention alone."""
     monkeypatch.setattr(bfloat16, "bfloat16_products", lambda: fast)
-    kind = type(bfloat16.fast_products("cpu", "bf16"))
-    assert (kind is RoundedProducts) != fast
-    assert not isinstance(bfloat16.fast_products("cuda", "bf16"), RoundedProducts)
-    assert not isinstance(bfloat16.fast_products("cpu", "no"), RoundedProducts)
+    rounds = not fast or name == "attention"
+    found = under(
+        (torch.autocast("cpu", torch.bfloat16), bfloat16.fast_products("cpu", "bf16")), PRODUCTS[name]
+    )
+    assert torch.equal(found, under(autocast(rounds), PRODUCTS[name]))
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cuda", "bf16"), ("cpu", "no"), ("cpu", "fp16")])
+def test_nothing_is_rounded_elsewhere(device, precision):
+    assert not isinstance(bfloat16.fast_products(device, precision), RoundedProducts)
