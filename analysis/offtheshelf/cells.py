@@ -81,11 +81,11 @@ def run(study: CropStudy, setting: Setting) -> dict:
     return read(study, setting) or measured(study, setting)
 
 
-def measured(study: CropStudy, setting: Setting) -> dict:
-    """Measure a setting and keep what was found."""
+def measured(study: CropStudy, setting: Setting, trained: object = None) -> dict:
+    """Measure a setting, or a model of it that was ``trained``, and keep what was found."""
     import torch
 
-    model = settings.build(study.dense, setting)
+    model = trained or settings.build(study.dense, setting)
     if setting.rate == 1.0 and is_dense(model, study):  # there is nothing to measure
         seen = study.reference._replace(
             diversity=float("nan") * study.reference.diversity
@@ -101,7 +101,7 @@ def measured(study: CropStudy, setting: Setting) -> dict:
         "rate": setting.rate,
         "choices": plain(setting.choices),
         "code": code_of(setting.method),
-        "untrained_parts": settings.is_untrained(model, study.dense),
+        "untrained_parts": trained is None and settings.is_untrained(model, study.dense),
         "multiply_adds": own_cost(study, model),
         "tokens": measure.tokens_left(model, study.images[:1]),
         "photographs": {  # the mean over the crops of each photograph, which is what bootstrap draws from

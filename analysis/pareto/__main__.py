@@ -3,10 +3,11 @@
 python -m analysis.pareto --model dinov2_small --data holiday-photos
 python -m analysis.pareto --model vit_small_patch16_224 --data photos --batch 32 --loss 0.02
 python -m analysis.pareto --model runs/mine/model --data photos --methods bat evit tome random --device cuda
+python -m analysis.pareto --data photos --methods stvit dynamicvit bat --tune distill --tune-crops 4000
 
-All methods run as they are, without training, over a sweep of keep rates. Quality is how well the reduced model
-agrees with the dense one, so that no labels are needed; FLOPs are counted; speed and memory are measured in turns
-with the dense model. What is measured is kept: a sweep that is stopped continues where it was.
+All methods run over a sweep of keep rates: as they are, or each trained first, without labels (--tune distill).
+Quality is how well the reduced model agrees with the dense one; FLOPs are counted; speed and memory are measured in
+turns with the dense model. What is measured is kept: a sweep that is stopped continues where it was.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from analysis import formats
 from analysis.commands import Parser, at_least, command, new_folder
 from analysis.pareto.choice import QUALITIES
 from analysis.pareto.sweep import OWN, RATES, SweepRequest
+from analysis.pareto.tuned import Budget
 
 SHOWN_COLUMNS = ("method", "setting", "times_as_fast", "share", "memory_share", "tokens")
 
@@ -31,6 +33,7 @@ def write(out: Path, frame, quality: str, sentence: str, found, request: SweepRe
     from analysis.results import Report
 
     config = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(request).items()}
+    config |= {"tune": None if request.tune is None else request.tune._asdict()}
     config |= {"weights": found.study["weights"], "images": found.study["photographs"], "quality": quality}
     with Report("pareto", f"Which method pays: {found.where}", "python -m analysis.pareto", config, request.seed,
                 out=out, device=request.device) as report:  # fmt: skip
@@ -64,6 +67,12 @@ def main(argv: list[str] | None = None) -> int:
         "--quality", choices=tuple(QUALITIES), help="default: answers, else the class feature"
     )
     parser.add_argument("--loss", type=float, default=0.01, help="the most that may be lost of it (0.01)")
+    tune = "train every setting on four of five images to give what the dense model gives, and measure on the others"
+    parser.add_argument("--tune", choices=("distill",), help=tune)
+    parser.add_argument(
+        "--tune-crops", type=at_least(2), default=2000, help="crops that it learns from (2000)"
+    )
+    parser.add_argument("--tune-passes", type=at_least(1), default=2, help="passes over them (2)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--kept", type=Path, default=OWN, metavar="FOLDER", help="what earlier sweeps measured"
@@ -83,7 +92,7 @@ def swept(args: argparse.Namespace) -> int:
 
     request = SweepRequest(
         args.model, args.data, args.size, args.crops, tuple(args.rates), tuple(args.methods), args.batch, args.device,
-        args.threads, args.seed, args.kept,
+        args.threads, args.seed, args.kept, Budget(args.tune_crops, args.tune_passes) if args.tune else None,
     )  # fmt: skip
     found = sweep.run(request)
     quality = choice.quality_of(found.rows, args.quality)

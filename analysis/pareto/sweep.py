@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.offtheshelf import cells, settings, tables
 from analysis.offtheshelf.settings import Setting
+from analysis.pareto.tuned import Budget, Tuner, channels_first, split
 from analysis.results import HOME
 from analysis.shared.loop import finish
 from analysis.throughput.memory import peak_bytes
@@ -33,6 +34,7 @@ class SweepRequest:
     data: a folder of images; None for the photographs that packages ship
     size: the side of the crops in pixels; None for what the model was made for
     batch, device, threads: where speed and memory are measured
+    tune: train each setting for so much before it is measured; None: as it is
     """
 
     model: str
@@ -46,6 +48,7 @@ class SweepRequest:
     threads: int = 1
     seed: int = 0
     kept: Path = OWN
+    tune: Budget | None = None
 
 
 class Sweep(NamedTuple):
@@ -57,9 +60,9 @@ class Sweep(NamedTuple):
 
     @property
     def where(self) -> str:
-        return (
-            f"{self.study['model']}, {self.study['crops']} crops of {len(self.study['photographs'])} images"
-        )
+        study = self.study
+        where = f"{study['model']}, {study['crops']} crops of {len(study['photographs'])} images"
+        return f"{where}; {study['tuned']}" if "tuned" in study else where
 
 
 def run(request: SweepRequest, bar: bool = True) -> Sweep:
@@ -68,10 +71,10 @@ def run(request: SweepRequest, bar: bool = True) -> Sweep:
 
     check_device(str(torch.device(request.device)))
     torch.set_num_threads(request.threads)
-    study = begin(request)
+    study, tuner = begin(request)
     plan, notes = settings.plan(study.dense, study.cost, request.methods, request.rates)
     plan = sorted(plan, key=lambda one: request.rates.index(one.rate) if one.rate else len(request.rates))
-    measured = finish(plan, partial(read, study, request), partial(work, study, request), bar=bar)
+    measured = finish(plan, partial(read, study, request), partial(work, study, request, tuner), bar=bar)
     content = json.loads((study.folder / cells.STUDY_FILE).read_text(encoding="utf-8"))
     frame = tables.table({**content, "cells": [cell for cell, _ in measured]})
     speeds = {(cell["row"], cell["rate"]): speed for cell, speed in measured}
@@ -83,8 +86,8 @@ def run(request: SweepRequest, bar: bool = True) -> Sweep:
     return Sweep(frame, notes, content)
 
 
-def begin(request: SweepRequest) -> cells.CropStudy:
-    """The dense model, and its outputs on the crops."""
+def begin(request: SweepRequest) -> tuple[cells.CropStudy, Tuner | None]:
+    """The dense model and its outputs on the crops; and what trains the settings, if they are to be trained."""
     import stvit
     from analysis.crops import cut
     from stvit.data.photographs import in_folder, shipped
@@ -92,9 +95,28 @@ def begin(request: SweepRequest) -> cells.CropStudy:
     subject = opened(request)
     size = request.size or subject.size[0]
     photographs = in_folder(request.data) if request.data else shipped()
+    learned, photographs = split(photographs) if request.tune else ([], photographs)
     head = stvit.saliency_head() if request.model == "dinov2_small" else None
     crops = cut(photographs, request.crops, size, request.seed)
-    return cells.begin(subject, head, crops, request.kept, request.seed, size)
+    study = cells.begin(subject, head, crops, request.kept, request.seed, size)
+    if not request.tune:
+        return study, None
+    study = of_trained(study, request.tune, learned)
+    test = channels_first(crops.images)
+    tuner = Tuner(
+        study.dense, learned, test, request.tune, request.device, request.seed, study.folder / "training"
+    )
+    return study, tuner
+
+
+def of_trained(study: cells.CropStudy, budget: Budget, learned: list) -> cells.CropStudy:
+    """The same study in a folder of its own, whose description names the training."""
+    folder = study.folder / f"distilled-{budget.crops}-{budget.passes}-{len(learned)}"
+    folder.mkdir(exist_ok=True)
+    content = json.loads((study.folder / cells.STUDY_FILE).read_text(encoding="utf-8"))
+    told = f"each setting trained for {budget} of {len(learned)} other images (stvit.distill)"
+    cells.write({**content, "tuned": told}, folder / cells.STUDY_FILE)
+    return study._replace(folder=folder)
 
 
 def opened(request: SweepRequest):
@@ -126,11 +148,17 @@ def read(study: cells.CropStudy, request: SweepRequest, setting: Setting) -> tup
     return (cell, speed) if speed["code"] == cell["code"] and speed["choices"] == cell["choices"] else None
 
 
-def work(study: cells.CropStudy, request: SweepRequest, setting: Setting) -> tuple[dict, dict]:
-    """Measure a setting and keep what was found."""
-    cell = cells.run(study, setting)
-    model = settings.build(study.dense, setting).to(request.device)
-    dense = study.dense.to(request.device)
+def work(
+    study: cells.CropStudy, request: SweepRequest, tuner: Tuner | None, setting: Setting
+) -> tuple[dict, dict]:
+    """Measure a setting, trained before if there is a ``tuner``, and keep what was found."""
+    cell = cells.read(study, setting)
+    if tuner is None or cell:
+        model = settings.build(study.dense, setting)
+    else:
+        model = tuner.build(setting)
+    cell = cell or cells.measured(study, setting, trained=model if tuner else None)
+    model, dense = model.to(request.device), study.dense.to(request.device)
     found = timed(model, dense, batch_of(study.images, request.batch).to(request.device), request.device)
     study.dense.to("cpu")
     found |= {"code": cell["code"], "choices": cell["choices"]}

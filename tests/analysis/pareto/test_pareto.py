@@ -13,6 +13,7 @@ from PIL import Image
 import stvit
 from analysis.pareto import choice, pictures, sweep
 from analysis.pareto.__main__ import main
+from analysis.pareto.tuned import Budget, split
 
 torch.set_num_threads(1)
 
@@ -136,9 +137,54 @@ def test_the_command(request_, found, tmp_path, capsys):
     assert f"{best.method} ({best.setting})" in printed or best.share >= 0.999
 
 
+def test_settings_are_trained_on_other_images_than_they_are_measured_on(request_, found, capsys):
+    asked = replace(
+        request_, tune=Budget(crops=40, passes=3), methods=("topk", "random", "dynamicvit"), crops=8
+    )
+    tuned = sweep.run(asked, bar=False)
+    assert not tuned.rows.untrained_parts.any(), "DynamicViT's own layers have learned"
+    told = "each setting trained for 3 passes over 40 crops of 5 other images (stvit.distill)"
+    assert tuned.where.endswith(f"8 crops of 2 images; {told}")
+    plain = sweep.run(replace(asked, tune=None), bar=False).rows
+    names = set(tuned.study["photographs"])
+    assert len(names) == 2 and names < {f"{number}.jpg" for number in range(7)} | {str(n) for n in range(7)}
+    assert tuned.rows.share.tolist() == plain.share.tolist(), "the same models"
+    assert tuned.rows.cosine.tolist() != plain.cosine.tolist() and not capsys.readouterr().out
+    assert not list(request_.kept.glob("*/*/training/topk*")), "what a training leaves is removed"
+
+
+def test_a_trained_setting_is_kept_and_a_stopped_training_leaves_the_others(request_, monkeypatch):
+    asked = replace(request_, tune=Budget(crops=20, passes=1), methods=("topk", "random"), crops=8)
+    own = sweep.Tuner.build
+
+    def stopped(tuner, setting):
+        if setting.method == "random":
+            raise KeyboardInterrupt
+        return own(tuner, setting)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(sweep.Tuner, "build", stopped)
+        sweep.run(asked, bar=False)
+    trained = []
+    monkeypatch.setattr(
+        sweep.Tuner, "build", lambda tuner, setting: trained.append(setting.method) or own(tuner, setting)
+    )
+    assert len(sweep.run(asked, bar=False).rows) == 2 and trained == ["random"]
+    sweep.run(replace(asked, batch=1), bar=False)
+    assert trained == ["random"], "another batch is another speed, not another training"
+
+
+def test_photographs_are_learned_from_or_measured_on():
+    learned, measured = split([f"{n}" for n in range(11)])
+    assert measured == ["0", "5", "10"] and learned == ["1", "2", "3", "4", "6", "7", "8", "9"]
+    with pytest.raises(ValueError, match="there is only one"):
+        split(["one"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--tune-crops", "1", "--tune", "distill"], "--tune-crops"),
         (["--loss", "2"], "--loss must be from 0 to below 1, not 2.0"),
         (["--data", "nowhere"], "nowhere is not a folder of images"),
         (["--methods", "nonsense"], "unknown method 'nonsense'; choose from"),
