@@ -24,7 +24,8 @@ REASONS = {
     "atc": "clusters are joined one pair at a time, so that many small steps follow each other in each of its layers",
     "mctf": "its rule reads whole attention maps, which are formed in memory instead of fused, and then rows and "
     "columns of them are fused",
-    "dge": "groups are formed and their means gathered in each of its layers, around attention of all tokens' keys",
+    "dge": "its few queries look at all tokens, whose keys and values the plain layers with as few tokens do not "
+    "compute",
 }
 
 
@@ -106,17 +107,21 @@ def time_pairs(first, second, images, pairs: int, clock: str = "wall") -> list[t
     return times
 
 
-def reduction_flops(model) -> int:
-    """Multiply-adds of all reductions on one image: class attention, matching and merging."""
+def reduction_flops(model, images=None) -> int:
+    """Multiply-adds of all reductions on an image: class attention, matching and merging.
+
+    Where a method keeps all tokens, what it decides is part of its layers: then all that plain layers do not compute
+    on these ``images``, since the images decide with how many tokens a layer computes.
+    """
     import torch
 
-    from analysis.shared.counting import count
+    from analysis.shared.counting import count, torch_count
 
     shape = (1, model.in_chans, *model.patch_embed.img_size)
-    found = count(model, shape)
-    if model.keeps_all:  # what is decided is decided in the layer: all that its plain one does not compute
-        return found.total - count(cut_twin(model, torch.zeros(shape)), shape).total
-    return found.reductions()
+    if not model.keeps_all:
+        return count(model, shape).reductions()
+    images = torch.zeros(shape) if images is None else images
+    return (torch_count(model, images) - torch_count(cut_twin(model, images), images)) // len(images)
 
 
 def compute(
@@ -144,7 +149,7 @@ def compute(
     rows = []
     for method in methods:
         model = stvit.sparsify(dense, method=method, **(choices or {}))
-        flops, twin = reduction_flops(model), cut_twin(model.to(device), images)
+        flops, twin = reduction_flops(model.to(device), images), cut_twin(model, images)
         times = time_pairs(model, twin.to(device), images, pairs, clock)
         own, plain = (min(run) for run in zip(*times, strict=True))
         rows.append(

@@ -28,8 +28,8 @@ SEEDS = (0, 1, 2, 3, 4)
 GOAL = {"top1": 91.0, "sd": 0.5}  # of the dense model, for effects of the papers' size to be told
 TRAINING = dict(
     recipe="micro", data=DATA, image_size=28, train_images=0, eval_images=512, epochs=5, eval_every=1000,
-    batch_size=64, opt="muon", lr=0.01, padding=0.0, weight_decay=0.05, warmup_epochs=0.1, warmup_lr=2e-4, min_lr=0.0,
-    log_every=100, threads=1, device="cpu", workers=0,
+    batch_size=64, opt="muon", lr=0.008, precision="bf16", padding=0.0, weight_decay=0.05, warmup_epochs=0.1,
+    warmup_lr=2e-4, min_lr=0.0, log_every=100, threads=1, device="cpu", workers=0,
 )  # fmt: skip
 MODEL = dict(img_size=28, patch_size=4)
 

@@ -39,6 +39,16 @@ def test_the_twin_of_layers_that_compute_with_fewer_tokens():
     assert overhead.reduction_flops(sparse) == 48 * (65 + 33 + 33)
 
 
+def test_queries_of_dge_look_at_all_tokens():
+    """Keys and values of the others, 2·n·C², what queries do with them, 2·q·n·C, and the router: regions·C·splits."""
+    torch.manual_seed(1)
+    sparse, images = model("dge"), torch.randn(3, 3, 64, 64)
+    lengths = overhead.cut_twin(sparse, images).lengths
+    assert min(lengths) < 65 and len(set(lengths)) > 1
+    others = sum(2 * (65 - q) * 48 * (48 + q) for q in lengths)
+    assert overhead.reduction_flops(sparse, images) == others + 4 * 4 * 48 * 3
+
+
 def test_flops_of_the_reductions_are_their_terms():
     """topk: class attention alone, N·C; evit: and the fused token; random: nothing."""
     lengths = [64, 45, 32]
