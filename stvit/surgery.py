@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
 from typing import TypeVar
 
 from torch import nn
@@ -21,3 +23,12 @@ def recast(module: nn.Module, cls: type[Module]) -> Module:
     for registry in ("_parameters", "_buffers", "_modules"):
         other.__dict__[registry] = dict(module.__dict__[registry])
     return other
+
+
+def copied(module: Module) -> Module:
+    """``copy.deepcopy(module)`` in half the time: most of it goes into a dozen empty dictionaries for each layer."""
+    own = [value for part in module.modules() for value in vars(part).values()]
+    empty = {
+        id(value): type(value)() for value in own if type(value) in (OrderedDict, dict, set) and not value
+    }
+    return copy.deepcopy(module, empty)

@@ -20,6 +20,7 @@ from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
 
 from stvit.checkpoints.configured import read_config, read_json
+from stvit.checkpoints.drafts import drafting
 from stvit.checkpoints.errors import CheckpointError, first_line
 from stvit.checkpoints.filling import adapt, compare, fill
 from stvit.checkpoints.reading import WEIGHTS, find_weights, read_state_dict, strip_wrappers
@@ -125,7 +126,7 @@ def _build(config: Path, tensors: dict[str, Tensor], strict: bool) -> nn.Module:
     """The model that ``config`` describes, once ``tensors`` are known to fit it: nothing is allocated before."""
     name, arguments, settings = read_config(config)
     try:
-        with torch.device("meta"):
+        with drafting():
             draft = create_model(name, **arguments)
         own = draft.state_dict()
         compare(draft, own, adapt(draft, tensors, str(config)), strict, str(config))

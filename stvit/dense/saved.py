@@ -14,7 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from stvit.checkpoints import (
@@ -39,6 +38,7 @@ from stvit.checkpoints.configured import (
     read_json,
     word,
 )  # fmt: skip
+from stvit.checkpoints.drafts import drafting
 from stvit.checkpoints.errors import first_line
 from stvit.checkpoints.filling import compare
 from stvit.record import unwrap
@@ -87,7 +87,7 @@ def load(folder: str | Path) -> nn.Module:
     tensors = read_state_dict(Path(folder) / WEIGHTS)
     module, name = BUILDERS[task].split(":")
     create = getattr(import_module(module), name)
-    with torch.device("meta"):  # what does not fit is known before anything is allocated
+    with drafting():  # what does not fit is known before anything is allocated
         draft = attempt(create, arguments, config)
     compare(draft, draft.state_dict(), tensors, strict=True, source=str(folder))
     model = attempt(create, arguments, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 from timm.models.beit import Beit
@@ -16,7 +15,7 @@ from stvit.layers.timm_rotary import KNOWN
 from stvit.models.placed import PlacedTokens, ReducedBeit, ReducedEva
 from stvit.models.reduced_vit import find_method
 from stvit.reduce import Reduction
-from stvit.surgery import recast
+from stvit.surgery import copied, recast
 
 REDUCED: dict[type[nn.Module], type[nn.Module]] = {Eva: ReducedEva, Beit: ReducedBeit}
 DENSE = {reduced: dense for dense, reduced in REDUCED.items()}
@@ -46,7 +45,7 @@ def densify_placed(model: nn.Module) -> nn.Module:
     """A copy of a sparsified ``model`` as the one of timm that it came from; see ``stvit.densify``."""
     if type(model) not in DENSE:
         raise ValueError(f"{type(model).__name__} is not a sparsified model")
-    plain = recast(copy.deepcopy(model), DENSE[type(model)])
+    plain = recast(copied(model), DENSE[type(model)])
     plain.blocks = model.plain_blocks(plain.blocks)
     restore_origin(plain, type(model))
     del plain.method

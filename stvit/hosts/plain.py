@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 from timm.layers import Attention as TimmAttention
@@ -22,7 +21,7 @@ from stvit.models.vit import (
     check_semantic_choices,
 )
 from stvit.reduce import Reduction
-from stvit.surgery import recast
+from stvit.surgery import copied, recast
 
 
 class STViTDistilled(SemanticTokens, VisionTransformerDistilled):
@@ -85,7 +84,7 @@ def sparsify_plain(
 
 def equipped(model: nn.Module, kind: type[nn.Module], choices: dict) -> nn.Module:
     """A copy of ``model`` as a ``kind`` that is equipped with ``choices``, and its record for checkpoints."""
-    sparse = recast(copy.deepcopy(model), kind)
+    sparse = recast(copied(model), kind)
     like, modes = next(sparse.parameters()), {name: part.training for name, part in sparse.named_modules()}
     sparse.equip(**choices)
     sparse.to(device=like.device, dtype=like.dtype)
@@ -106,7 +105,7 @@ def densify_plain(model: nn.Module) -> nn.Module:
     if type(model) not in DENSE:
         known = ", ".join(cls.__name__ for cls in DENSE)
         raise ValueError(f"{type(model).__name__} is not a sparsified model; densify() takes one of {known}")
-    plain = recast(copy.deepcopy(model), DENSE[type(model)])
+    plain = recast(copied(model), DENSE[type(model)])
     if isinstance(model, ReducedTokens):
         plain.blocks = model.plain_blocks(plain.blocks)
         restore_origin(plain, type(model))

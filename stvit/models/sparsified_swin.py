@@ -26,7 +26,7 @@ from stvit.models.dumbbell import Dumbbell
 from stvit.models.registry import STAGES, register, swin_cfg
 from stvit.models.stvit_swin import STViTRSwin, STViTSwin
 from stvit.models.swin import AnySizeSwin
-from stvit.surgery import recast
+from stvit.surgery import copied, recast
 
 
 def sparsify_swin(
@@ -53,7 +53,7 @@ def sparsify_swin(
     if tokens is not None:
         options.setdefault("semantic_window", _side(tokens))
     like = next(model.parameters())
-    sparse = recast(copy.deepcopy(model), STViTRSwin if recovery else STViTSwin)
+    sparse = recast(copied(model), STViTRSwin if recovery else STViTSwin)
     sparse.origin = Origin.of(sparse)
     sparse.feature_info = copy.deepcopy(list(model.feature_info))
     if recovery:
@@ -113,7 +113,7 @@ def densify_swin(model: nn.Module) -> nn.Module:
             "relative position biases of the semantic layers nor the last patch merging; densify the model that "
             "sparsify returned"
         )
-    model, like = copy.deepcopy(model), next(model.parameters())
+    model, like = copied(model), next(model.parameters())
     plain = recast(model, SwinTransformer)
     plain.layers = nn.Sequential(*(recast(stage, SwinTransformerStage) for stage in model.layers))
     for stage, blocks in zip(plain.layers, model.origin.blocks, strict=True):

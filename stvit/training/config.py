@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import timm
-import torch
 
 from stvit.checkpoints import config_beside, find_weights, read_config
+from stvit.checkpoints.drafts import drafting
 from stvit.data.opened import KINDS, described, kind_of
 from stvit.pretrained import SHIPPED, SHORT
 from stvit.reduce import METHODS
@@ -232,7 +232,7 @@ def as_many_tokens_as_deit(base: str) -> int:
         return image_size_of(base)
     base = timm_name_of(base)
     check_model(base)
-    with torch.device("meta"):
+    with drafting():
         patch = getattr(timm.create_model(base).patch_embed, "patch_size", (16, 16))
     return 14 * patch[0]
 

@@ -10,6 +10,7 @@ from micro import MODELS, VIT, build, images
 from safetensors.torch import load_file, save_file
 
 import stvit
+from stvit.checkpoints.drafts import drafting
 
 
 @pytest.mark.parametrize("row", MODELS)
@@ -25,6 +26,17 @@ def test_round_trip_by_stvit_and_by_timm(row, tmp_path):
     assert json.loads((tmp_path / "record.json").read_text()) == {"seed": 0}
     assert stvit.load_checkpoint(tmp_path).eval()(x).equal(model(x))
     assert timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()(x).equal(model(x))
+
+
+@pytest.mark.parametrize("row", MODELS)
+def test_a_draft_has_the_names_and_shapes_and_no_numbers(row):
+    """And a tensor that has numbers is written to, also while a draft is made."""
+    with drafting():
+        draft = build(row)
+        written = torch.zeros(2, device="cpu").add_(1).mul_(3)
+    shapes = [{name: value.shape for name, value in one.state_dict().items()} for one in (draft, build(row))]
+    assert shapes[0] == shapes[1] and all(value.is_meta for value in draft.state_dict().values())
+    assert written.tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch14_reg4_dinov2", "deit_tiny_distilled_patch16_224"])

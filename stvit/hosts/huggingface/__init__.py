@@ -6,7 +6,6 @@ module of transformers is imported here: a model that comes has brought them.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from stvit.models.semantic_layers import semantic_layers
 from stvit.models.vit import SemanticTokens, check_semantic_choices
 from stvit.reduce import Reduction
 from stvit.reduce.reduction import HostBlock
+from stvit.surgery import copied
 
 KEY = "stvit"  # in a model's configuration
 OLDEST = "5.19"  # version of transformers whose towers are laid out as below
@@ -92,7 +92,7 @@ def sparsify_huggingface(
     reason = obstacle(model)
     if reason:
         raise ValueError(f"cannot sparsify {type(model).__name__}: {reason}")
-    sparse = copy.deepcopy(model)
+    sparse = copied(model)
     tower = find_towers(sparse)[0]
     place, config, patch = TOWERS[type(tower).__name__], tower.config, pair(tower.config.patch_size)
     guests = [welcome(layer) for layer in layers_of(tower)]
@@ -126,7 +126,7 @@ def densify_huggingface(model: nn.Module) -> nn.Module:
         raise ValueError(
             f"this {type(model).__name__} is not a sparsified model: nothing in it reduces tokens"
         )
-    plain = copy.deepcopy(model)
+    plain = copied(model)
     for tower in find_towers(plain):
         put_layers(tower, [release(guest) for guest in layers_of(tower)])
         for name, part in list(tower.named_children()):
