@@ -6,29 +6,20 @@ import json
 import os
 import pickle
 import shutil
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from attacked import SHAPE, build, refused, same
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import stvit
-from stvit.checkpoints import fill, recast_checkpoint
-from stvit.checkpoints.saving import to_json
+from stvit.checkpoints import fill
 
-SHAPE = dict(img_size=24, patch_size=6, embed_dim=16, depth=4, num_heads=2, num_semantic_tokens=4, stgm_at=2)
-
-
-def build() -> nn.Module:
-    torch.manual_seed(0)
-    return timm.create_model("micro_stvit", **SHAPE)
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +31,6 @@ def good(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(good, tmp_path) -> Path:
     return Path(shutil.copytree(good, tmp_path / "model"))
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Whatever would reach out fails the test."""
-
-    def reach_out(*args, **kwargs):
-        pytest.fail(f"something reached out: {args[:2]}")
-
-    monkeypatch.setattr(socket.socket, "connect", reach_out)
-    monkeypatch.setattr(urllib.request, "urlopen", reach_out)
-
-
-def refused(call, words: str = "") -> None:
-    with pytest.raises(stvit.CheckpointError, match=words or None) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-
-
-def same(model: nn.Module, before: dict) -> bool:
-    return all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
 # ---- config.json --------------------------------------------------------------------------------------------
@@ -350,111 +320,3 @@ def test_swin_weights_with_nan_change_nothing():
         "NaN|kinds",
     )
     assert same(model, before)
-
-
-# ---- saving -------------------------------------------------------------------------------------------------
-
-
-def test_a_record_with_nan_is_valid_json(tmp_path):
-    record = {"loss": float("nan"), "best": [float("inf"), 1.5], "n": torch.tensor(3), "path": tmp_path, 1: 2}
-    stvit.save_checkpoint(build(), tmp_path, record=record)
-    found = json.loads((tmp_path / "record.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert found == {"loss": None, "best": [None, 1.5], "n": 3, "path": str(tmp_path), "1": 2}
-    assert to_json({"a": (1, 2)}, indent=None) == '{"a": [1, 2]}'
-
-
-@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-def test_files_follow_the_umask(mask, tmp_path):
-    before = os.umask(mask)
-    try:
-        stvit.save_checkpoint(build(), tmp_path / "model", record={})
-    finally:
-        os.umask(before)
-    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "model").iterdir()}
-    assert set(modes.values()) == {0o666 & ~mask} and len(modes) == 3
-
-
-def test_leftovers_of_killed_saves_go_and_those_of_living_ones_stay(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    host = socket.gethostname()
-    dead = tmp_path / f".saving-{host}-{gone.pid}-abc"
-    living = tmp_path / f".saving-{host}-{os.getppid()}-abc"
-    old, elsewhere = tmp_path / ".saving-xyz", tmp_path / ".saving-other-host-12-abc"
-    for leftover in (dead, living, old, elsewhere):
-        leftover.mkdir()
-        (leftover / "model.safetensors").write_text("half")
-    stvit.save_checkpoint(build(), tmp_path)
-    assert sorted(file.name for file in tmp_path.glob(".saving-*")) == sorted([living.name, elsewhere.name])
-
-
-@pytest.mark.parametrize(
-    "fault", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")]
-)
-def test_a_folder_that_cannot_be_written(fault, folder, monkeypatch):
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(fault))
-    refused(
-        lambda: stvit.save_checkpoint(build(), folder),
-        f"cannot save to .*{fault.strerror}; what was there is kept",
-    )
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-
-
-def test_saving_below_a_file(tmp_path):
-    (tmp_path / "file").write_text("")
-    refused(lambda: stvit.save_checkpoint(build(), tmp_path / "file" / "model"), "cannot save to")
-
-
-def test_packed_models_are_not_saved_over_good_ones(folder):
-    before = (folder / "model.safetensors").read_bytes()
-    packed = stvit.optimize(build().eval(), pack=True)
-    if not any(type(module).__name__ == "PackedLinear" for module in packed.modules()):
-        pytest.skip("nothing is packed on this processor")
-    refused(lambda: stvit.save_checkpoint(packed, folder), "packed weights")
-    assert (folder / "model.safetensors").read_bytes() == before
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_half_the_size_and_loads_as_float32(dtype, folder):
-    whole = (folder / "model.safetensors").stat().st_size
-    stvit.save_checkpoint(build(), folder / "half", dtype=dtype)
-    recast_checkpoint(folder, dtype)
-    for path in (folder, folder / "half"):
-        assert (path / "model.safetensors").stat().st_size < 0.75 * whole  # its header is a large part here
-        loaded = stvit.load_checkpoint(path).state_dict()
-        expected = {
-            k: v.to(dtype).to(v.dtype) if v.is_floating_point() else v
-            for k, v in build().state_dict().items()
-        }
-        assert all(loaded[name].equal(value) for name, value in expected.items() if "running_" not in name)
-        assert timm.create_model(f"local-dir:{path}", pretrained=True).state_dict()[KEY].equal(expected[KEY])
-
-
-def test_values_that_a_type_cannot_hold(folder):
-    model = build()
-    model.norm.bias.data.fill_(1e6)
-    refused(
-        lambda: stvit.save_checkpoint(model, folder, dtype=torch.float16),
-        "cannot hold the values of norm.bias",
-    )
-    refused(lambda: stvit.save_checkpoint(model, folder, dtype=torch.int16), "floating-point type")
-    assert same(stvit.load_checkpoint(folder), build().state_dict())
-
-
-def test_class_names_and_image_size_come_back(tmp_path):
-    model, names = build(), [f"class {i}" for i in range(12)]
-    model.pretrained_cfg = {**model.pretrained_cfg, "mean": (0.1, 0.2, 0.3)}
-    stvit.save_checkpoint(model, tmp_path, class_names=names)
-    loaded = stvit.load_checkpoint(tmp_path)
-    assert loaded.pretrained_cfg["label_names"] == tuple(names)
-    assert loaded.pretrained_cfg["input_size"] == (3, 24, 24) and loaded.pretrained_cfg["mean"] == (
-        0.1,
-        0.2,
-        0.3,
-    )
-    stvit.save_checkpoint(loaded, tmp_path / "again")
-    assert stvit.load_checkpoint(tmp_path / "again").pretrained_cfg["label_names"] == tuple(names)
-    refused(
-        lambda: stvit.save_checkpoint(model, tmp_path, class_names=["a"]), "1 class names for a model of 12"
-    )

@@ -14,21 +14,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
-from stvit.checkpoints import CheckpointError
 from stvit.data.ade20k import AdeFolder
 from stvit.data.ade20k import main as write_ade
 from stvit.data.coco import CocoFolder
 from stvit.data.coco import main as write_coco
 from stvit.data.folders import open_folder
 from stvit.data.images import ImageError, read_numbers, read_pixels
-from stvit.data.opened import open_source
-from stvit.data.videos import class_names, read_list
-from stvit.dense import load
 from stvit.dense.detection.evaluate import main as evaluate_detector
 from stvit.dense.segmentation.evaluate import main as evaluate_segmenter
-from stvit.training.config import TrainConfig
 
 SIZE = (12, 16)  # height, width
 
@@ -317,56 +311,6 @@ def test_class_names_that_are_no_text(tmp_path):
         AdeFolder(ade(tmp_path, picture(), GREY, "Idx\tName\n1\tcaf\xe9\n"), "train")
 
 
-def test_a_list_of_videos_with_a_byte_order_mark(tmp_path):
-    for split in ("train", "val"):
-        (tmp_path / f"{split}.csv").write_text("path,label\na.mp4,swim\n", encoding="utf-8-sig")
-    (tmp_path / "classes.txt").write_text("swim\nrun\n", encoding="utf-8-sig")
-    assert [video.label for video in read_list(tmp_path, "train")] == ["swim"]
-    assert class_names(tmp_path) == ("swim", "run")
-
-
-LISTS = {
-    "no columns": ("clip,label\na,b\n", "train.csv has the columns clip, label"),
-    "a line too short": ("path,label\na.mp4\n", "is too short"),
-    "nothing listed": ("path,label\n", "no video is listed"),
-    "no label": ("path,label\na.mp4,\n", "has no label"),
-    "no path": ("path,label\n,swim\n", "has no video"),
-    "a time of words": ("label,youtube_id,time_start,time_end\nswim,abc,soon,later\n", "train.csv: .*soon"),
-    "Latin-1": ("path,label\ncaf\xe9.mp4,swim\n", "train.csv is not a table in UTF-8"),
-    "a NUL": ("path,label\na.mp4,\0\n", "none of the 1 videos|not a table|has no label"),
-    "no video is there": ("path,label\na.mp4,swim\nb.mp4,run\n", "none of the 2 videos that .*train.csv lists"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", LISTS)
-def test_lists_of_videos(name, tmp_path):
-    text, words = LISTS[name]
-    for split in ("train", "val"):
-        (tmp_path / f"{split}.csv").write_bytes(text.encode("latin-1"))
-    asked = TrainConfig.of(
-        data=f"kinetics:{tmp_path}", workers=0, batch_size=1, train_images=0, eval_images=0
-    )
-    with pytest.raises(ValueError, match=words) as error:
-        open_source(asked)
-    assert "\n" not in str(error.value)
-
-
-def test_videos_of_which_none_can_be_read(tmp_path, capsys):
-    for split in ("train", "val"):
-        (tmp_path / f"{split}.csv").write_text("path,label\na.mp4,swim\nb.mp4,run\n")
-    for name in ("a.mp4", "b.mp4"):
-        (tmp_path / name).write_bytes(b"no video" * 99)
-    asked = TrainConfig.of(
-        data=f"kinetics:{tmp_path}", workers=0, batch_size=2, train_images=0, eval_images=0
-    )
-    source = open_source(asked)
-    for batches in (source.train(0), source.evaluate()):
-        with pytest.raises(
-            ValueError, match="none of 2 videos could be read, such as .*a.mp4: cannot be decoded"
-        ):
-            list(batches)
-
-
 COMMANDS = {
     "coco: no images": (write_coco, "{}/x --train -1", "--train is -1; it must be 1 or more"),
     "coco: none to evaluate": (write_coco, "{}/x --val 0", "--val is 0; it must be 1 or more"),
@@ -407,81 +351,3 @@ def test_commands_without_a_folder(main, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([])
     assert stopped.value.code == 2 and "required" in capsys.readouterr().err
-
-
-SEGMENTER = dict(
-    backbone="micro_swin", num_classes=3, backbone_args={}, channels=16, auxiliary_channels=8, pools=[1]
-)
-DETECTOR = dict(backbone="micro_swin", num_classes=3, model_args={}, preset="micro")
-CONFIGS = {
-    "a list": ([1], "its task is None"),
-    "null": (None, "its task is None"),
-    "a text": ("x", "its task is None"),
-    "no task": ({"arguments": SEGMENTER}, "its task is None"),
-    "the task a list": ({"task": ["segment"], "arguments": SEGMENTER}, "its task is"),
-    "another task": ({"task": "classify", "arguments": {}}, "its task is 'classify'"),
-    "no arguments": ({"task": "segment"}, "arguments are NoneType"),
-    "arguments a list": ({"task": "segment", "arguments": [1]}, "arguments are list"),
-    "no backbone": ({"task": "segment", "arguments": {}}, "does not say the model's backbone"),
-    "backbone a list": ({"task": "segment", "arguments": {**SEGMENTER, "backbone": ["x"]}}, "backbone = "),
-    **{
-        f"segmenter's {name} {value!r}"[:60]: ({"task": "segment", "arguments": {**SEGMENTER, name: value}}, name)
-        for name, value in [
-            ("foo", 1), ("backbone", "hf-hub:someone/model"), ("backbone", "/etc/passwd"), ("backbone", "nothing"),
-            ("backbone", "http://x.org/y"), ("num_classes", 10**12), ("num_classes", "x"), ("num_classes", -1),
-            ("channels", 10**9), ("channels", "wide"), ("channels", True), ("pools", [0]), ("pools", [10**6]),
-            ("pools", [[[[[1]]]]]), ("output_norms", "yes"), ("auxiliary_channels", 1.5), ("pretrained", True),
-            ("checkpoint_path", "/etc/passwd"),
-        ]
-    },
-    **{
-        f"backbone's {name} {value!r}"[:60]: (
-            {"task": "segment", "arguments": {**SEGMENTER, "backbone_args": {name: value}}}, name
-        )
-        for name, value in [
-            ("pretrained", True), ("checkpoint_path", "/etc/passwd"), ("pretrained_cfg", {"url": "http://x.org/y"}),
-            ("pretrained_cfg_overlay", {"file": "/etc/passwd"}), ("cache_dir", "/tmp/x"), ("depth", 10**9),
-            ("embed_dim", 10**6), ("img_size", [10**6, 10**6]), ("foo", 1),
-        ]
-    },
-    "backbone_args a list": (
-        {"task": "segment", "arguments": {**SEGMENTER, "backbone_args": [1]}}, "backbone_args: .*are list"
-    ),
-    **{
-        f"detector's {name} {value!r}"[:60]: ({"task": "detect", "arguments": {**DETECTOR, name: value}}, name)
-        for name, value in [
-            ("foo", 1), ("preset", "/etc"), ("stages", [[0.5, [0.1], 10**30]]), ("detections", 10**9),
-            ("min_sizes", [10**9]), ("class_agnostic", 1), ("anchor_ratios", [float("inf")]), ("box_convs", 10**6),
-            ("model_args", {"pretrained": True}), ("weights", "http://x.org/y"),
-        ]
-    },
-    "a preset that is none": (
-        {"task": "detect", "arguments": {**DETECTOR, "preset": "huge"}}, "cannot be built as it says: unknown preset"
-    ),
-    "a wide model, small weights": (
-        {"task": "segment", "arguments": {**SEGMENTER, "channels": 4096, "auxiliary_channels": 4096}},
-        "another model|shapes differ|missing",
-    ),
-}  # fmt: skip
-
-
-@pytest.fixture
-def no_reaching_out(monkeypatch):
-    """Any attempt to open an address is a failure of the test."""
-
-    def connect(*args, **kwargs):
-        raise AssertionError(f"tried to connect: {args}")
-
-    monkeypatch.setattr("socket.socket.connect", connect)
-    monkeypatch.setattr("socket.create_connection", connect)
-    monkeypatch.setattr("torch.hub.load_state_dict_from_url", connect)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_configurations_of_dense_models(name, tmp_path, no_reaching_out):
-    content, words = CONFIGS[name]
-    (tmp_path / "config.json").write_text(json.dumps(content))
-    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=words) as error:
-        load(tmp_path)
-    assert "\n" not in str(error.value)
