@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from branches import branch
 
 from stvit.extras import EXTRAS
 
@@ -46,13 +47,10 @@ def extra(name: str) -> set[str]:
     return {IMPORTED_AS.get(package, package) for package in re.findall(r'"([\w-]+)[><=]', listed)}
 
 
-def run(code: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments, "-c", code], cwd=ROOT, capture_output=True, text=True)
-
-
 def test_the_core_works_without_what_extras_bring():
     names = {*EXTRAS, *extra("analysis"), *extra("train")}
-    result = run(BLOCK.format(names=names) + CORE)
+    command = [sys.executable, "-c", BLOCK.format(names=names) + CORE]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.stdout == "fine\n", result.stderr[-800:]
 
 
@@ -68,9 +66,10 @@ def test_the_core_works_without_what_extras_bring():
         ("analysis", "seaborn", "the analyses need seaborn, not installed: pip install 'stvit[analysis]'"),
     ],
 )
-def test_what_is_missing_is_one_line(module, gone, line):
-    result = run(BLOCK.format(names={gone}) + f"import {module}")
-    assert result.stderr.splitlines()[-1] == f"ImportError: {line}"
+def test_what_is_missing_is_one_line(module, gone, line, tmp_path):
+    process = branch(BLOCK.format(names={gone}) + f"import {module}", said=tmp_path / "said")
+    process.join()
+    assert (tmp_path / "said").read_text().splitlines()[-1] == f"ImportError: {line}"
 
 
 def test_what_is_asked_for_is_what_pyproject_lists():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing import Process
 from pathlib import Path
 
 import pytest
 import torch
+from branches import TRAIN, branch
 from photographs import write_photographs
 from safetensors.torch import load_file
 
@@ -97,9 +97,10 @@ def unbroken(tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", KILLS)
 def test_kill_9_and_the_same_command_again(kill, unbroken, tmp_path):
-    command = [sys.executable, "-c", SCRIPT, *map(str, KILLS[kill]), *words(small(tmp_path))]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stdout + ended.stderr
+    said = unbroken.parent / "said"
+    ended = branch(SCRIPT, *KILLS[kill], *words(small(tmp_path)), said=said)
+    ended.join()
+    assert ended.exitcode == -signal.SIGKILL, said.read_text()
     train(small(tmp_path))
     assert same(tmp_path, unbroken)
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
@@ -123,21 +124,23 @@ HOLDER += "lock = FolderLock(Path(sys.argv[1])); print('held', flush=True); time
 
 
 def test_two_processes_in_one_folder(tmp_path, capsys):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
-    ) as other:
-        try:
-            assert other.stdout.readline() == b"held\n"
-            assert main(words(small(tmp_path))) == 1
-            said = capsys.readouterr().out
-            assert f"error: another training is running in {tmp_path} (process {other.pid})" in said
-            assert [file.name for file in tmp_path.iterdir()] == [".lock"]
-        finally:
-            other.kill()
-        other.wait()
-    lock = FolderLock(tmp_path)  # free as soon as its process is dead
+    place, held = tmp_path / "place", tmp_path / "held"
+    place.mkdir()
+    other = branch(HOLDER, place, said=held)
+    try:
+        while not (held.exists() and held.read_text() == "held\n"):
+            assert other.is_alive()
+            time.sleep(0.02)
+        assert main(words(small(place))) == 1
+        said = capsys.readouterr().out
+        assert f"error: another training is running in {place} (process {other.pid})" in said
+        assert [file.name for file in place.iterdir()] == [".lock"]
+    finally:
+        other.kill()
+        other.join()
+    lock = FolderLock(place)  # free as soon as its process is dead
     lock.release()
-    assert not list(tmp_path.iterdir())
+    assert not list(place.iterdir())
 
 
 def test_an_error_frees_the_folder(tmp_path, capsys):
@@ -322,12 +325,12 @@ def test_from_pretrained_to_use_killed_twice(tmp_path, capsys):
         str(data),
     ]
     given += ["--epochs", "3", "--workers", "0", "--threads", "1", "--device", "cpu"]
-    command = [sys.executable, "-m", "stvit.train", *given, "--out", str(broken)]
     for epoch in (1, 2):
-        run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run = branch(TRAIN, *given, "--out", broken)
         await_epoch(run, broken, epoch)
-        run.send_signal(signal.SIGKILL)
-        assert run.wait() == -signal.SIGKILL
+        run.kill()
+        run.join()
+        assert run.exitcode == -signal.SIGKILL
     assert main([*given, "--out", str(broken)]) == 0 and main([*given, "--out", str(whole)]) == 0
     assert same(broken, whole) and not list(broken.rglob(".saving-*"))
     model = stvit.load_checkpoint(broken / "model")
@@ -342,11 +345,11 @@ def test_from_pretrained_to_use_killed_twice(tmp_path, capsys):
     assert scores["images"] == 40 and scores["loss"] == pytest.approx(record["held_out_loss"], rel=1e-5)
 
 
-def await_epoch(run: subprocess.Popen, out: Path, epoch: int) -> None:
+def await_epoch(run: Process, out: Path, epoch: int) -> None:
     """Until the model after this epoch is there."""
     record, deadline = out / "model" / "record.json", time.monotonic() + 400
     while not record.exists() or json.loads(record.read_text())["epochs"] < epoch:
-        assert run.poll() is None and time.monotonic() < deadline
+        assert run.is_alive() and time.monotonic() < deadline
         time.sleep(0.05)
 
 

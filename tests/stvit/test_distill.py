@@ -1,7 +1,5 @@
 """Distillation: students get nearer to their teacher, their base stays its, a killed run ends in the same weights."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from PIL import Image
 import stvit
 from stvit import distill
 from stvit.data.unlabelled import unlabelled
-from stvit.train import Trainer, train
+from stvit.train import Trainer, main, train
 from stvit.training.config import TrainConfig
 from stvit.training.distill import NamedDistill
 from stvit.training.taught import ask
@@ -212,11 +210,7 @@ def test_held_out_photographs_are_not_learned_from(folder):
     assert len(known & other) < 0.1 * len(other)
 
 
-def test_the_command_says_what_is_missing_in_one_line(folder, tmp_path):
+def test_the_command_says_what_is_missing_in_one_line(folder, tmp_path, capsys):
     words = ["--task", "distill", "--data", str(folder), "--out", str(tmp_path / "run")]
-    run = subprocess.run(
-        [sys.executable, "-m", "stvit.train", *words], cwd=ROOT, capture_output=True, text=True
-    )
-    assert run.returncode == 1 and run.stdout.startswith(
-        "error: --task distill needs the dense model (--base)"
-    )
+    assert main(words) == 1
+    assert capsys.readouterr().out.startswith("error: --task distill needs the dense model (--base)")

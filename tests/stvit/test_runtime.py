@@ -1,15 +1,12 @@
 """Where users run models: compiled, exported, in ONNX, in half precision, in several processes."""
 
 import copy
-import os
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import timm
 import torch
 import torch._dynamo.testing
+from branches import branch_twice
 from micro import MODELS, build, images
 
 EXPORTED = ["default", "kept class token", "initialization learned", "position relative", "pooling max"]
@@ -90,35 +87,31 @@ def test_onnx_runtime_agrees(row, tmp_path):
     torch.testing.assert_close(torch.from_numpy(logits), model(x), atol=1e-5, rtol=0)
 
 
+HALF = """
+import sys, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from micro import build, images
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+model = DistributedDataParallel(build("default").train())
+x = images(model.module, batch=4).chunk(2)[rank]
+for _ in range(2):  # the second step raises if a parameter went unused in the first
+    model.zero_grad()
+    model(x).square().sum(1).mean().backward()
+if rank == 0:
+    torch.save({n: p.grad for n, p in model.module.named_parameters()}, sys.argv[1])
+dist.destroy_process_group()
+"""
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     """DistributedDataParallel without find_unused_parameters: gradients of a batch cut in two."""
-    script = tmp_path / "train.py"
-    script.write_text(
-        textwrap.dedent("""
-        import sys, torch, torch.distributed as dist
-        from torch.nn.parallel import DistributedDataParallel
-        from micro import build, images
-        rank, address, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-        torch.set_num_threads(1)
-        dist.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=2)
-        model = DistributedDataParallel(build("default").train())
-        x = images(model.module, batch=4).chunk(2)[rank]
-        for _ in range(2):  # the second step raises if a parameter went unused in the first
-            model.zero_grad()
-            model(x).square().sum(1).mean().backward()
-        if rank == 0:
-            torch.save({n: p.grad for n, p in model.module.named_parameters()}, out)
-        dist.destroy_process_group()
-        """)
-    )
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), GLOO_SOCKET_IFNAME="lo")
-    command = [sys.executable, str(script)]
-    ranks = [
-        subprocess.Popen([*command, str(r), str(tmp_path / "store"), str(tmp_path / "grads.pt")], env=env)
-        for r in range(2)
-    ]
-    assert [process.wait(timeout=300) for process in ranks] == [0, 0]
+    ranks = branch_twice(HALF, tmp_path / "grads.pt", said=tmp_path / "said")
+    for process in ranks:
+        process.join(300)
+    assert [process.exitcode for process in ranks] == [0, 0], (tmp_path / "said").read_text()
     model = build("default").train()
     model(images(model, batch=4)).square().sum(1).mean().backward()
     grads = torch.load(tmp_path / "grads.pt", weights_only=True)

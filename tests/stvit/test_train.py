@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from branches import TRAIN, branch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -59,17 +60,18 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_a_killed_run_resumes_to_the_weights_of_the_unbroken_one(tmp_path):
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     config = small(broken, epochs=4, train_images=512)
-    command = [sys.executable, "-m", "stvit.train", *words(config)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = branch(TRAIN, *words(config))
     deadline = time.monotonic() + 120
     while not (broken / STATE).exists():
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL  # it had not ended
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL  # it had not ended
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "resumes after epoch" in done.stdout + done.stderr
+    again = branch(TRAIN, *words(config), said=tmp_path / "said")
+    again.join()
+    assert again.exitcode == 0 and "resumes after epoch" in (tmp_path / "said").read_text()
     train(small(whole, epochs=4, train_images=512))
     assert same(weights(broken), weights(whole))
     assert losses(broken) == losses(whole)

@@ -1,13 +1,11 @@
 """Detection by the common loop: scenes and COCO's layout, runs that resume, flips, sizes by chance."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from branches import TRAIN, branch_twice
 from safetensors.torch import load_file
 
 import stvit.dense
@@ -161,11 +159,10 @@ def test_two_processes_train_and_score_every_image_once(tmp_path):
     words = [
         w for name in (*SMALL, "out") for w in (f"--{name.replace('_', '-')}", text(getattr(config, name)))
     ]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run(
-        [*launcher, "-m", "stvit.train", *words],
-        cwd=ROOT, check=True, capture_output=True, timeout=480, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    two = branch_twice(TRAIN, *words, said=tmp_path / "said")
+    for process in two:
+        process.join(480)
+    assert [process.exitcode for process in two] == [0, 0], (tmp_path / "said").read_text()
     (line,) = [
         line for line in journal.read(tmp_path / journal.LOG) if line.get("epoch") == 1 and "ap" in line
     ]
