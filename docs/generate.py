@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -34,7 +36,41 @@ def write(here: Path) -> None:
         (here / "generated" / name).write_text(text, encoding="utf-8")
     (here / "notebooks").mkdir()
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        shutil.copy(notebook, here / "notebooks")
+        text = with_badges(notebook, address())
+        (here / "notebooks" / notebook.name).write_text(text, encoding="utf-8")
+
+
+def address() -> str:
+    """``owner/name`` on GitHub, of GitHub's own workflow or of pyproject.toml; nothing where neither knows."""
+    from analysis.notebooks import repository
+
+    return os.environ.get("GITHUB_REPOSITORY") or repository()
+
+
+def with_badges(notebook: Path, repository: str) -> str:
+    """The notebook, below its title what opens it on Colab and Binder, where its repository is known."""
+    text = notebook.read_text(encoding="utf-8")
+    if not repository:
+        return text
+    content = json.loads(text)
+    title, *rest = content["cells"][0]["source"]
+    content["cells"][0]["source"] = [
+        title.rstrip("\n"),
+        "\n\n",
+        badges(repository, notebook.name),
+        "\n",
+        *rest,
+    ]
+    return json.dumps(content, ensure_ascii=False)
+
+
+def badges(repository: str, notebook: str) -> str:
+    colab = f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{notebook}"
+    binder = f"https://mybinder.org/v2/gh/{repository}/main?labpath=notebooks%2F{notebook}"
+    return (
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})\n"
+        f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})\n"
+    )
 
 
 def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
@@ -150,7 +186,7 @@ def papers() -> str:
 
     table = coverage.table()
     table = table.assign(
-        where=[f"`{one}`" for one in table["where"]], command=[f"`{one}`" for one in table.command]
+        where=[place(one) for one in table["where"]], command=[f"`{one}`" for one in table.command]
     )
     parts = [
         f"## {paper}\n\n{markdown(rows.drop(columns='paper'))}"
@@ -163,21 +199,42 @@ def papers() -> str:
     )
 
 
+def place(path: str) -> str:
+    """A file's path that may break behind its slashes, and leads to the file where the repository is known."""
+    shown = f'<code class="docutils literal">{path.replace("/", "/<wbr>")}</code>'
+    if not address():
+        return shown
+    return f'<a href="https://github.com/{address()}/blob/main/{path}">{shown}</a>'
+
+
 def errata() -> str:
     from analysis import complexity
 
     formulas = complexity.compute("errata")
+    formulas = formulas.assign(title=formulas.paper + ", " + formulas.place).rename(
+        columns={"item": "id", "against": "corrected"}
+    )
     proof = pd.read_csv(RESULTS / "cluster_sim" / "errata.csv")
+    proof = proof.assign(title=proof["put to the test"]).rename(
+        columns={"as printed": "printed", "as corrected": "corrected"}
+    )
     return (
-        "# Errata\n\nEach with its kind (error, inconsistency, convention, doubt) and the reason; each has a test.\n\n"
-        f"## FLOPs, formulas and tables\n\n{cells(formulas)}\n\n## The proof of Theorem 1\n\n{cells(proof)}\n"
+        "# Errata\n\nEach with its kind (error, inconsistency, convention, doubt), what is printed, what holds instead "
+        "and the reason; each has a test. `python -m analysis.complexity --table errata` and "
+        "`results/cluster_sim/errata.csv` have the numbers.\n\n"
+        f"## FLOPs, formulas and tables\n\n{one_by_one(formulas)}\n\n## The proof of Theorem 1\n\n{one_by_one(proof)}\n"
     )
 
 
-def cells(frame: pd.DataFrame) -> str:
-    """A Markdown table of a frame whose texts may hold bars and line ends."""
-    return markdown(
-        frame.map(
-            lambda value: value.replace("|", "\\|").replace("\n", " ") if isinstance(value, str) else value
-        )
+def one_by_one(frame: pd.DataFrame) -> str:
+    """Errata as a list: their texts are too long for the columns of a table."""
+    return "\n\n".join(
+        f"**{row.id}, {row.kind}: {plain(row.title)}**\n\n- Printed: {plain(row.printed)}\n"
+        f"- Instead: {plain(row.corrected)}\n- Why: {plain(row.why)}"
+        for row in frame.itertuples()
     )
+
+
+def plain(text: object) -> str:
+    """A text in which no character is Markdown's."""
+    return re.sub(r"([\\`*_{}\[\]<>|$#~])", r"\\\1", " ".join(str(text).split()))

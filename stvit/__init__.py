@@ -21,7 +21,7 @@ from stvit.models.stvit_video_swin import STViTVideoSwin
 from stvit.models.swin import ConvStem
 from stvit.models.video_swin import VideoSwin
 from stvit.models.vit import STViT
-from stvit.multimodal import adjust_placeholders
+from stvit.multimodal import adjust_placeholders, prefill_table
 from stvit.optimize import optimize
 from stvit.pretrained import pretrained, saliency_head
 from stvit.record import record
@@ -52,6 +52,7 @@ __all__ = [
     "load_swin",
     "load_video_swin",
     "optimize",
+    "prefill_table",
     "pretrained",
     "push_to_hub",
     "record",

@@ -18,7 +18,7 @@ def requirements() -> dict[str, str]:
     toml = (ROOT / "pyproject.toml").read_text()
     lists = re.findall(
         r"^(?:dependencies|train|analysis|notebook|export|cluster|sources|huggingface|dense|video|adapters"
-        r"|track|real|test)"
+        r"|track|real|docs|test)"
         r" = \[(.*?)\]$",
         toml,
         re.M | re.S,
