@@ -1,4 +1,4 @@
-"""Where sparsity does not pay, in one figure: over image size, batch and FLOPs, and what each method's overhead is."""
+"""Where sparsity does not pay, in one figure: over image size, batch, width and FLOPs, and what each method's overhead is."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 SWEEPS = {  # named run → the column that it goes through, and what that is
     "resolution": ("image_size", "image side (pixels)"),
     "batch": ("batch_size", "batch"),
+    "width": ("width", "width (channels)"),
     "rates": ("flops_ratio", "FLOPs, of the dense model's"),
 }
+WIDTHS = {"tiny": 192, "small": 384, "base": 768}
 KIND_COLOURS = dict(zip(KINDS, (style.BLUE, style.VERMILION, style.ORANGE, style.GREEN), strict=True))
 
 
@@ -40,9 +42,13 @@ def crossover(frames: dict[str, pd.DataFrame], overhead: pd.DataFrame | None):
 
 
 def speed_panel(ax, frame: pd.DataFrame, axis: str, label: str) -> None:
-    """Lines for DeiT-S's methods against the dense model in the same mode."""
-    base = frame.against.iloc[0]
-    frame = frame[(frame.against == base) & (frame.model != base.split(", ")[0])]
+    """Lines for DeiT's methods against the dense model of the same size in the same mode."""
+    base, mode = frame.against.iloc[0].split(", ", 1)
+    against = frame.against.str.split(", ", n=1)
+    alike = against.str[0].str.startswith(base.split("_")[0]) & (against.str[1] == mode)
+    frame = frame[alike & (frame.model != against.str[0])]
+    if axis == "width":
+        frame = frame.assign(width=[width_of(model) for model in frame.model])
     frame = frame.assign(method=[method_of(model) for model in frame.model])
     for method, points in frame.groupby("method", sort=False):
         points = points.sort_values(axis, key=lambda column: column.map(extent))
@@ -74,6 +80,10 @@ def overhead_panel(ax, overhead: pd.DataFrame) -> None:
         ax.text(end, y, f" {share:.0%} of its time", va="center", fontsize=6)
     ax.set(xlabel="overhead (milliseconds of an image)", xlim=(0, 1.45 * max(left)))
     ax.legend(fontsize=6)
+
+
+def width_of(model: str) -> int:
+    return next(width for size, width in WIDTHS.items() if f"_{size}_" in model)
 
 
 def method_of(model: str) -> str:

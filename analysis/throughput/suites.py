@@ -21,6 +21,13 @@ SWIN_S_MODELS = tuple(f"{kind}_small_patch4_window7_224" for kind in ("swin", "s
 RIVAL_MODELS = tuple(f"{method}_deit_small_patch16_224" for method in ("evit", "bat", "dynamicvit", "tome"))
 PEERS = (*DEIT_S_PAIR, f"{DEIT_S_PAIR[1]}:pooling=mean", *RIVAL_MODELS)
 SWEPT = (*DEIT_S_PAIR, *RIVAL_MODELS)
+WIDE = tuple(
+    (
+        f"deit_{size}_patch16_224",
+        *(f"{method}_deit_{size}_patch16_224" for method in ("stvit", "evit", "bat", "tome")),
+    )
+    for size in ("tiny", "small", "base")
+)
 RATED = (
     DEIT_S_PAIR[0],
     *(f"{DEIT_S_PAIR[1]}:num_semantic_tokens={tokens}" for tokens in (100, 49, 16)),
@@ -131,6 +138,11 @@ SUITES = {
             *for_each(SWIN_S_MODELS, batches=(2,), sizes=squares(224, 320, 448)),
         ),
         patient(15),
+    ),
+    "width": Suite(
+        "DeiT-T, -S and -B and their rivals at batch 8: from which width on each method pays",
+        tuple(cell(models, 8) for models in WIDE),
+        patient(30),
     ),
     "rates": Suite(
         "DeiT-S and its rivals at batch 8, from keep rate 0.95 to 0.4: from which saving on each pays, and where its "

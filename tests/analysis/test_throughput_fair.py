@@ -167,6 +167,24 @@ def test_one_figure_has_a_panel_for_each_sweep_and_one_for_overhead():
     assert labels[:2] == ["batch", "FLOPs, of the dense model's"] and labels[2].startswith("overhead")
 
 
+def test_widths_stand_beside_the_dense_model_of_their_own_size():
+    sizes = {"tiny": 1.2, "small": 1.5, "base": 1.8}
+    rows = [
+        row(f"{kind}_{size}_patch16_224", "eager", ratio, against=f"deit_{size}_patch16_224, {mode}",
+            ratio_q1=ratio, ratio_q3=ratio, limit=2.0)
+        for size, fast in sizes.items()
+        for kind, ratio in (("deit", 1.0), ("evit_deit", fast))
+        for mode in ("eager", "all that is known")
+    ]  # fmt: skip
+    fig = crossover({"width": pd.DataFrame(rows)}, None)
+    measured = next(line for line in fig.axes[0].lines if line.get_label() == "evit")
+    assert measured.get_xdata().tolist() == [192, 384, 768] and measured.get_ydata().tolist() == [
+        1.2,
+        1.5,
+        1.8,
+    ]
+
+
 def test_readme_has_the_row_that_the_records_give():
     text = readme.README.read_text(encoding="utf-8")
     assert f"{readme.START}{readme.sentences()}{readme.END}" in text
