@@ -1,4 +1,4 @@
-"""Where sparsity does not pay, in one figure: over image size, batch, width and FLOPs, and what each method's overhead is."""
+"""Where sparsity does not pay, in one figure: over image size, batch, width and FLOPs, and each method's overhead."""
 
 from __future__ import annotations
 
