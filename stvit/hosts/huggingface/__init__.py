@@ -24,6 +24,7 @@ from stvit.hosts.huggingface.guests import (
     release,
     welcome,
 )
+from stvit.hosts.huggingface.maps import MapsEnd
 from stvit.hosts.huggingface.trail import TrailStart
 from stvit.layers.pooling import Grid
 from stvit.layers.semantic import StgmLayer
@@ -115,7 +116,9 @@ def sparsify_huggingface(
         if is_rotary(type(part)):
             setattr(tower, name, welcome(part))
     head_reads_all = sizes.prefix == 0 or type(model).__name__ in HEADS_OF_ALL
-    tower.register_forward_pre_hook(TrailStart(sizes.prefix, patch, head_reads_all), with_kwargs=True)
+    start = TrailStart(place.layers, sizes.prefix, patch, head_reads_all)
+    tower.register_forward_pre_hook(start, with_kwargs=True)
+    tower.register_forward_hook(MapsEnd(), with_kwargs=True, always_call=True)
     setattr(sparse.config, KEY, {"method": method, **asked, **choices})
     return sparse
 
@@ -132,9 +135,7 @@ def densify_huggingface(model: nn.Module) -> nn.Module:
         for name, part in list(tower.named_children()):
             if isinstance(part, Guest):
                 setattr(tower, name, release(part))
-        for number, hook in list(tower._forward_pre_hooks.items()):
-            if isinstance(hook, TrailStart):
-                del tower._forward_pre_hooks[number], tower._forward_pre_hooks_with_kwargs[number]
+        remove_hooks(tower)
     delattr(plain.config, KEY)
     return plain
 
@@ -228,6 +229,17 @@ def layers_of(tower: nn.Module) -> nn.ModuleList:
 def put_layers(tower: nn.Module, layers: list[nn.Module]) -> None:
     parent, _, name = TOWERS[type(tower).__name__].layers.rpartition(".")
     setattr(tower.get_submodule(parent), name, nn.ModuleList(layers).train(tower.training))
+
+
+def remove_hooks(tower: nn.Module) -> None:
+    """Those that ``sparsify`` gave to the tower."""
+    for number, hook in list(tower._forward_pre_hooks.items()):
+        if isinstance(hook, TrailStart):
+            del tower._forward_pre_hooks[number], tower._forward_pre_hooks_with_kwargs[number]
+    for number, hook in list(tower._forward_hooks.items()):
+        if isinstance(hook, MapsEnd):
+            del tower._forward_hooks[number], tower._forward_hooks_with_kwargs[number]
+            del tower._forward_hooks_always_called[number]
 
 
 def trained_grid(config: Any, patch: tuple[int, int]) -> Grid:

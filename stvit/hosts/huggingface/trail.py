@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stvit.hosts.huggingface.maps import MapWatch, wants_maps
 from stvit.layers.windows import Grid
 from stvit.reduce.plan import Plan
 from stvit.reduce.reduction import Seen
@@ -38,6 +39,7 @@ class Trail:
     seen: stage → what its layer may know; stages count the layers that change the tokens, from 0
     plans: stage → what its layer did
     image: the image tokens that semantic tokens look at, class and register tokens in front
+    watch: what sees the attention maps, where they are asked for
     """
 
     def __init__(self, grid: Grid, prefix: int):
@@ -45,6 +47,7 @@ class Trail:
         self.seen: dict[int, Seen] = {0: Seen(count, grid, None, prefix, whole=grid)}
         self.plans: dict[int, Plan] = {}
         self.image: Tensor | None = None
+        self.watch: MapWatch | None = None
 
     @staticmethod
     def needed(trail: Trail | None) -> Trail:
@@ -70,11 +73,12 @@ class Trail:
 class TrailStart:
     """The forward pre-hook of a tower: looks at its arguments and gives its layers a trail.
 
+    layers: where they are in the tower
     head_reads_all: whether the model's head would read padding, too
     """
 
-    def __init__(self, prefix: int, patch: tuple[int, int], head_reads_all: bool):
-        self.prefix, self.patch, self.head_reads_all = prefix, patch, head_reads_all
+    def __init__(self, layers: str, prefix: int, patch: tuple[int, int], head_reads_all: bool):
+        self.layers, self.prefix, self.patch, self.head_reads_all = layers, prefix, patch, head_reads_all
 
     def __call__(self, tower: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         pixels = args[0] if args else kwargs.get("pixel_values")
@@ -89,11 +93,6 @@ class TrailStart:
                 f"the method keeps as many tokens as an image needs, and the model's head would read the padding of "
                 f"a batch of {len(pixels)}: give it one image at a time"
             )
-        if kwargs.get("output_attentions", getattr(tower.config, "output_attentions", False)):
-            raise ValueError(
-                "output_attentions is not for sparsified models, whose layers have other tokens: "
-                "with stvit.record(model) as maps, the maps of the layers that reduce are in maps"
-            )
         if kwargs.get("attention_mask") is not None:
             raise ValueError(
                 "attention_mask counts image tokens, of which later layers have fewer; leave it out"
@@ -102,7 +101,11 @@ class TrailStart:
             args, kwargs, grid = self.one_size(args, kwargs)
         else:
             grid = (pixels.shape[-2] // self.patch[0], pixels.shape[-1] // self.patch[1])
-        return args, {**kwargs, "trail": Trail(grid, self.prefix)}
+        trail = Trail(grid, self.prefix)
+        if wants_maps(tower, kwargs):
+            trail.watch = MapWatch(tower.get_submodule(self.layers))
+            kwargs = {**kwargs, "output_attentions": False}
+        return args, {**kwargs, "trail": trail}
 
     @staticmethod
     def one_size(args: tuple, kwargs: dict) -> tuple[tuple, dict, Grid]:

@@ -187,6 +187,53 @@ def test_merged_tokens_are_turned_by_the_mean_of_their_places():
     torch.testing.assert_close(sin, torch.zeros_like(sin), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", TOWERS)
+@torch.no_grad()
+def test_attention_maps_of_every_layer(name):
+    """They are the dense model's where nothing is reduced, and rows that sum to 1, of fewer tokens, where much is."""
+    model, given = build(name), inputs(name, 1)
+    model.set_attn_implementation("eager")
+    dense = model(**given, output_attentions=True).attentions
+    chosen = [*METHODS, "stvit"] if name == "ViTModel" else ["tome", "bat", "dge", "stvit"]
+    for method in (one for one in chosen if reason(name, one) is None):
+        sparse = stvit.sparsify(model, **(STVIT if method == "stvit" else {"method": method}))
+        output = sparse(**given, output_attentions=True, output_hidden_states=True)
+        assert len(output.attentions) == len(dense), method
+        for found in (one for one in output.attentions if one is not None):
+            assert found.ndim == 4 and found.shape[1] == dense[0].shape[1], method
+            torch.testing.assert_close(found.sum(dim=3), torch.ones(found.shape[:3]), msg=method)
+        if method not in (*AROUND, "stvit"):  # whose last layer here looks at the image tokens again
+            before, after = (states.shape[1] for states in output.hidden_states[-2:])
+            assert output.attentions[-1].shape[3] in (before, after), (
+                method
+            )  # it reduces in front of it, or later
+        assert "attentions" not in sparse(**given), method
+        identity = None if method == "stvit" else METHODS[method].identity
+        if identity is not None:
+            same = stvit.sparsify(model, method=method, **identity)(
+                **given, output_attentions=True
+            ).attentions
+            for a, b in zip(same, dense, strict=True):
+                torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5, msg=method)
+
+
+def test_attention_maps_of_a_whole_model_and_after_an_error():
+    model, given = build("ViTForImageClassification"), inputs("ViTForImageClassification")
+    model.set_attn_implementation("eager")
+    sparse = stvit.sparsify(model, method="evit", at=1, keep_rate=0.5)
+    output = sparse(**given, output_attentions=True)
+    assert len(output.attentions) == len(sparse.vit.layers) and output.attentions[0].requires_grad
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in sparse.modules())
+    as_tuple = sparse.vit(**given, output_attentions=True, return_dict=False)
+    assert torch.equal(as_tuple[-1][1], output.attentions[1])
+    with pytest.raises(Exception, match=r"."):
+        sparse(pixel_values=torch.zeros(1, 5, 32, 32), output_attentions=True)
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in sparse.modules()) == hooks
+    assert "attentions" not in sparse(**given)
+    sparse.config.output_attentions = sparse.vit.config.output_attentions = True
+    assert len(sparse(**given).attentions) == len(output.attentions)
+
+
 def refused():
     vit, given = build("ViTModel"), inputs("ViTModel")
     sparse = stvit.sparsify(vit, method="tome")
@@ -196,7 +243,10 @@ def refused():
     yield "no choice 'keep'; it has tokens, at", lambda: stvit.sparsify(vit, at=2, keep=3)
     yield "keep_prefix must stay", lambda: stvit.sparsify(vit, at=2, tokens=4, keep_prefix=False)
     yield "unknown method 'tom'", lambda: stvit.sparsify(vit, method="tom")
-    yield "output_attentions", lambda: sparse(**given, output_attentions=True)
+    yield (
+        "output_attentions needs eager attention, and the model has sdpa",
+        lambda: sparse(**given, output_attentions=True),
+    )
     yield "attention_mask counts", lambda: sparse(**given, attention_mask=torch.ones(2, 65))
     flash = stvit.sparsify(vit, method="dynamicvit", at=1).train()  # its later layers mask what was dropped
     flash.config._attn_implementation = "flash_attention_2"
