@@ -1,6 +1,7 @@
 """Where users run models: compiled, exported, in ONNX, in half precision, in several processes."""
 
 import copy
+from functools import cache
 
 import pytest
 import timm
@@ -56,13 +57,18 @@ def test_compiled_by_inductor():
     torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x), atol=1e-5, rtol=0)
 
 
+@cache
+def exported(row: str) -> torch.export.ExportedProgram:
+    """The model's graph for any batch."""
+    model, batch = build(row), torch.export.Dim("batch", min=1, max=64)
+    return torch.export.export(model, (images(model),), dynamic_shapes=({0: batch},))
+
+
 @pytest.mark.parametrize("row", EXPORTED)
 def test_torch_export_with_any_batch(row):
     model = build(row)
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(model, (images(model),), dynamic_shapes=({0: batch},))
     x = images(model, batch=5)
-    torch.testing.assert_close(program.module()(x), model(x), atol=1e-5, rtol=0)
+    torch.testing.assert_close(exported(row).module()(x), model(x), atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
@@ -71,16 +77,7 @@ def test_onnx_runtime_agrees(row, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model, path = build(row), tmp_path / "model.onnx"
-    batch = torch.export.Dim("batch", min=1, max=64)
-    torch.onnx.export(
-        model,
-        (images(model),),
-        path,
-        dynamo=True,
-        opset_version=20,
-        dynamic_shapes=({0: batch},),
-        verbose=False,
-    )
+    torch.onnx.export(exported(row), f=path, dynamo=True, opset_version=20, verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     x = images(model, batch=3)
     (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
