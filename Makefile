@@ -3,7 +3,7 @@
 # make lab         JupyterLab on the notebooks
 # make gpu         what wants a CUDA device, inside BUDGET seconds, into OUT (DEVICE=cpu rehearses it)
 # make docs        the documentation, into docs/_build, with a look at every link
-# make lint        ruff: rules and format
+# make lint        ruff: rules and format; mypy: types of what users import
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -52,6 +52,7 @@ docs: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -91,5 +91,7 @@ def test_the_documentation_builds_offline_and_has_no_dead_link(tmp_path):
     )
     assert built.returncode == 0, built.stderr[-3000:]
     assert links.dead_links(tmp_path) == []
+    formulas = (tmp_path / "notebooks" / "03_cluster_recovery.html").read_text(encoding="utf-8")
+    assert formulas.count("<math") > 10 and "<script" in formulas and "mathjax@" not in formulas
     papers = (tmp_path / "generated" / "papers.html").read_text(encoding="utf-8")
     assert papers.count("<tr") == len(coverage.table()) + 2  # a head for each paper
