@@ -164,8 +164,9 @@ def load_folder(folder: Path) -> nn.Module:
     choices = check_arguments(config[KEY], architecture_rules(), folder / CONFIG)
     transformers = require("transformers", "a model of transformers")
     name = next(iter(config.get("architectures") or ()), None)
-    cls = getattr(transformers, str(name), None)
-    if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
+    cls: Any = getattr(transformers, str(name), None)
+    is_model = isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)
+    if not is_model:
         raise CheckpointError(f"{folder / CONFIG}: {name!r} is not a model of transformers")
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # it would list what the dense model has no place for

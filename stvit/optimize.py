@@ -15,7 +15,7 @@ product (with AVX2 a loss), a constant G·W_q, and LayerNorm's scale and shift i
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import NoReturn
+from typing import NoReturn, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,8 @@ class PackedLinear(nn.Module):
     def __init__(self, layer: nn.Linear):
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.dtype, self.weight = layer.weight.dtype, layer.weight.detach()
+        self.dtype = layer.weight.dtype
+        self.weight: Tensor | None = layer.weight.detach()
         self.bias = None if layer.bias is None else layer.bias.detach()
         self.packed: dict[tuple[int, int], Tensor] = {}
 
@@ -50,16 +51,15 @@ class PackedLinear(nn.Module):
         """x through the rows first … last−1 alone."""
         rows = first, last
         if rows not in self.packed and self.weight is not None:
-            self.pack(rows)
+            self.pack(self.weight, rows)
         if rows in self.packed:
             return self.product(x, rows)
         whole = (0, self.out_features)
         parts = [whole] if whole in self.packed else sorted(self.packed)
         return torch.cat([self.product(x, part) for part in parts], dim=-1)[..., first:last]
 
-    def pack(self, rows: tuple[int, int]) -> None:
-        weight = self.weight[slice(*rows)].contiguous()
-        self.packed[rows] = torch.ops.mkldnn._reorder_linear_weight(weight)
+    def pack(self, weight: Tensor, rows: tuple[int, int]) -> None:
+        self.packed[rows] = torch.ops.mkldnn._reorder_linear_weight(weight[slice(*rows)].contiguous())
         parts = sorted(self.packed)
         ends = [0, *(last for _, last in parts)]
         if rows == (0, self.out_features) or [*(first for first, _ in parts), self.out_features] == ends:
@@ -75,7 +75,7 @@ class PackedLinear(nn.Module):
     def __deepcopy__(self, memo: dict) -> NoReturn:
         refuse("copied")
 
-    def __reduce_ex__(self, protocol: int) -> NoReturn:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse("pickled")
 
     def _save_to_state_dict(self, *args) -> NoReturn:

@@ -64,7 +64,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, task: Task | None = None):
         check_options(config)
-        self.config, self.out, self.task = config, Path(config.out), task
+        self.config, self.out = config, Path(config.out)
+        self.task = task or create_task(config.task)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.accelerator = Accelerator(
@@ -87,7 +88,6 @@ class Trainer:
         saved = state.read(self.out, config)  # what does not fit stops the run before the data is read
 
         share = Share(self.rank, self.accelerator.num_processes)
-        self.task = self.task or create_task(config.task)
         self.source = self.task.open_source(config, share)
         if self.source.steps < 1:
             raise ValueError(

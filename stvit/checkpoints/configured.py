@@ -102,7 +102,7 @@ def _name(architecture: str) -> str:
     return split_model_name_tag(architecture)[0]
 
 
-def _first_wrong(values: list, wrong: Rule, depth: int = 0) -> str | None:
+def _first_wrong(values: list | tuple, wrong: Rule, depth: int = 0) -> str | None:
     if len(values) > ENTRIES:
         return f"has more than {ENTRIES} entries"
     return next((reason for value in values if (reason := _inner(value, wrong, depth))), None)

@@ -117,10 +117,10 @@ def _join_projections(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     joined = {}
     for name, value in weights.items():
         if ".attn.q." in name:
-            parts = [weights.get(name.replace(".attn.q.", f".attn.{part}.")) for part in "qkv"]
-            if any(part is None for part in parts):
+            parts = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
+            if not all(part in weights for part in parts):
                 raise CheckpointError(f"{name} has no key and value projections beside it")
-            joined[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+            joined[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat([weights[part] for part in parts])
         elif not re.search(r"\.attn\.[kv]\.", name):
             joined[name] = value
     return joined
@@ -149,7 +149,7 @@ def _parse(source: str | Path | bytes):
             return onnx.load_model_from_string(source).graph
         return onnx.load(str(source)).graph  # with tensors that are stored in files beside it
     except FileNotFoundError:
-        raise CheckpointError(f"no ONNX file at {source}") from None
+        raise CheckpointError(f"no ONNX file at {_called(source)}") from None
     except Exception as error:  # protobuf has an error class of its own for each of its implementations
         raise CheckpointError(
             f"{_called(source)} is damaged or not an ONNX file: {first_line(error)}"

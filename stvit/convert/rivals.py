@@ -74,7 +74,7 @@ def describe(state_dict: dict[str, Tensor], source: str, method: str = "", **opt
     if not sizes:
         raise CheckpointError(f"{source} is {width} wide; DeiT's are 192, 384 and 768")
     tokens = state_dict["pos_embed"].shape[1] - 1
-    found = dict(
+    found: dict[str, int | float] = dict(
         num_classes=state_dict["head.weight"].shape[0], in_chans=channels, img_size=patch * math.isqrt(tokens)
     )
     found.update(POOLED.get(method, {}))
@@ -85,7 +85,7 @@ def describe(state_dict: dict[str, Tensor], source: str, method: str = "", **opt
 
 def counts(state_dict: dict[str, Tensor], part: str) -> list[int]:
     """How many new tokens each reduction makes."""
-    found = []
+    found: list[int] = []
     while (name := f"cluster_layers.{len(found)}.{part}") in state_dict:
         found.append(state_dict[name].shape[0])
     return found

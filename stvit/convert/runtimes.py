@@ -65,7 +65,7 @@ def open_onnx(path: Path, threads: int) -> Run:
 def open_openvino(path: Path, threads: int) -> Run:
     import openvino
 
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     core = openvino.Core()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
 from timm.models import create_model, is_model
 from torch import Tensor, nn
 
 from stvit.checkpoints import CheckpointError, read_state_dict
 
-Source = nn.Module | dict[str, Tensor] | str | Path
+Source: TypeAlias = nn.Module | dict[str, Tensor] | str | Path
 
 
 def weights_of(source: Source) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ copies whose sum they are, and its relative positions hold for every distance in
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -19,14 +20,15 @@ from stvit.convert.swin import fill_shared
 from stvit.models.video_swin import VideoSwin
 
 TABLE, PATCHES = "relative_position_bias_table", "patch_embed.proj.weight"
-TORCHVISION = (  # torchvision's names → timm's; stages and mergings take turns there
+Rules = tuple[tuple[re.Pattern[str], "str | Callable[[re.Match[str]], str]"], ...]
+TORCHVISION: Rules = (  # torchvision's names → timm's; stages and mergings take turns there
     (re.compile(r"^features\.(\d*[02468])\.(\d+)\."), lambda m: f"layers.{int(m[1]) // 2}.blocks.{m[2]}."),
     (re.compile(r"^features\.(\d*[13579])\."), lambda m: f"layers.{int(m[1]) // 2 + 1}.downsample."),
     (re.compile(r"\.mlp\.0\."), ".mlp.fc1."),
     (re.compile(r"\.mlp\.3\."), ".mlp.fc2."),
     (re.compile(r"^head\.(?=weight|bias)"), "head.fc."),
 )
-AUTHORS = (  # the authors' names → timm's; a merging is the end of its stage there
+AUTHORS: Rules = (  # the authors' names → timm's; a merging is the end of its stage there
     (re.compile(r"^backbone\."), ""),
     (re.compile(r"^cls_head\.fc_cls\."), "head.fc."),
     (re.compile(r"^layers\.(\d+)\.downsample\."), lambda m: f"layers.{int(m[1]) + 1}.downsample."),
@@ -57,12 +59,11 @@ def load_video_swin(model: VideoSwin, source: Source) -> list[str]:
 
 def to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state dict under timm's names, without what follows from the sizes."""
+    rules: Rules = ()
     if any(name.startswith("features.") for name in state):
         rules = TORCHVISION
     elif any(name.endswith("layers.0.downsample.reduction.weight") for name in state):
         rules = AUTHORS
-    else:
-        rules = ()
     renamed = {}
     for name, value in state.items():
         for pattern, replacement in rules:

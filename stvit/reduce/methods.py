@@ -54,7 +54,8 @@ class Methods(MutableMapping):
         kind = self._found[name]
         if isinstance(kind, EntryPoint):
             self._resolve(name, kind)
-        return self._found[name]
+            return self[name]
+        return kind
 
     def __setitem__(self, name: str, kind: type[Reduction]) -> None:
         self._enter(name, kind)
@@ -98,7 +99,7 @@ class Methods(MutableMapping):
 
 def installed() -> list[EntryPoint]:
     """The entry points of installed packages; a file is parsed only if it has the group's name in it."""
-    found = {}
+    found: dict[tuple[str, str], EntryPoint] = {}
     for folder in map(Path, dict.fromkeys(sys.path)):
         for kind in ("dist-info", "egg-info"):
             for file in sorted(folder.glob(f"*.{kind}/entry_points.txt")):

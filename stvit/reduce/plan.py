@@ -23,7 +23,7 @@ from torch import Tensor
 class Kept(NamedTuple):
     """Tokens that stay as they are."""
 
-    index: Tensor  # (B, m)
+    index: Tensor  # type: ignore[assignment]  # (B, m); it hides tuple.index
 
     def merge(self, x: Tensor) -> Tensor:
         return take(x, self.index)
@@ -35,7 +35,7 @@ class Kept(NamedTuple):
 class Padded(NamedTuple):
     """Tokens that stay as they are, fewer in some images than in others: what follows them is no token."""
 
-    index: Tensor  # (B, m)
+    index: Tensor  # type: ignore[assignment]  # (B, m); it hides tuple.index
     valid: Tensor  # (B, m), True for tokens
 
     def merge(self, x: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Padded(NamedTuple):
 class Scaled(NamedTuple):
     """Tokens that stay, each times a factor of its own."""
 
-    index: Tensor  # (B, m)
+    index: Tensor  # type: ignore[assignment]  # (B, m); it hides tuple.index
     factor: Tensor  # (B, m)
 
     def merge(self, x: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Mixed(NamedTuple):
 class Absorbed(NamedTuple):
     """Tokens that stay, some of which take others in: y_t = x_t + Σ_j share_j · (x_j − x_t) over the sources of t."""
 
-    index: Tensor  # (B, m)
+    index: Tensor  # type: ignore[assignment]  # (B, m); it hides tuple.index
     sources: Tensor  # (B, n)
     target: Tensor  # (B, n), where among the tokens that stay
     shares: Tensor  # (B, n), of the sources in their targets

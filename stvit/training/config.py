@@ -223,7 +223,9 @@ def image_size_of(base: str) -> int:
         return size[-1] if isinstance(size[-1], int) else size[-1][-1]
     base = timm_name_of(base)
     check_model(base)
-    return timm.get_pretrained_cfg(base).input_size[-1]
+    cfg = timm.get_pretrained_cfg(base)
+    assert cfg is not None, base  # check_model knows it
+    return cfg.input_size[-1]
 
 
 def as_many_tokens_as_deit(base: str) -> int:
@@ -282,7 +284,7 @@ def parser(**kwargs) -> argparse.ArgumentParser:
     kinds = typing.get_type_hints(TrainConfig)
     for f in dataclasses.fields(TrainConfig):
         flag, text = f"--{f.name.replace('_', '-')}", f.metadata["help"]
-        common = dict(dest=f.name, default=argparse.SUPPRESS)
+        common: dict[str, typing.Any] = dict(dest=f.name, default=argparse.SUPPRESS)
         if f.name == "model_args":
             result.add_argument(flag, nargs="+", metavar="NAME=VALUE", help=text, **common)
         elif kinds[f.name] is bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,10 @@ class Source(Protocol):
     def evaluate(self) -> Iterator[tuple[Any, Any]]: ...
 
 
-class Task(Protocol):
+Images = TypeVar("Images", bound=Source)
+
+
+class Task(Protocol[Images]):
     """What a training is for. ``headline`` is the score, in per cent, that progress and records show.
 
     evaluate: scores over the images of all processes: the headline and ``images``, with the headline's
@@ -72,15 +75,15 @@ class Task(Protocol):
 
     headline: str
 
-    def open_source(self, config: TrainConfig, share: Share) -> Source: ...
+    def open_source(self, config: TrainConfig, share: Share) -> Images: ...
 
-    def build_model(self, config: TrainConfig, source: Source) -> nn.Module: ...
+    def build_model(self, config: TrainConfig, source: Images) -> nn.Module: ...
 
     def criterion(
-        self, config: TrainConfig, source: Source, model: nn.Module, device: torch.device
+        self, config: TrainConfig, source: Images, model: nn.Module, device: torch.device
     ) -> Loss: ...
 
-    def evaluate(self, model: nn.Module, source: Source, device: torch.device) -> dict: ...
+    def evaluate(self, model: nn.Module, source: Images, device: torch.device) -> dict: ...
 
     def export(self, model: nn.Module, folder: Path, record: dict) -> None: ...
 
