@@ -31,7 +31,9 @@ class Explorer:
         heads = [("mean", -1), *((str(i + 1), i) for i in range(self.dense.attention.shape[1]))]
         self.head = widgets.Dropdown(options=heads, description="head")
         self.from_class = widgets.Checkbox(self.dense.prefix > 0, description="look from the class token")
-        self.click = widgets.ToggleButtons(options=[LOOK, HIDE, MERGE], description="a click")
+        self.click = widgets.ToggleButtons(
+            options=[LOOK, HIDE, MERGE], description="a click", style={"button_width": "90px"}
+        )
         self.hide_at = widgets.IntSlider(depth // 2 + 1, min=1, max=depth, description="by hand, at", **slow)
         self.undo = widgets.Button(description="undo all")
         self.picture, self.said = widgets.Image(format="png"), widgets.HTML()
@@ -124,7 +126,7 @@ class Explorer:
                 soft,
             )
             who = "class token" if from_class else f"patch {self.patch + 1}"
-            overlay(axes[1], photo, row, dense.grid, f"{who} looks at, layer {layer}, all tokens there")
+            overlay(axes[1], photo, row, dense.grid, f"{who} looks at, layer {layer}")
             own = np.arange(dense.patches)
             own[sorted(self.hidden)] = -1
             own[sorted(self.merged)] = dense.patches
@@ -163,6 +165,7 @@ def buttons(dense: Dense, press):
         button.style.button_color = "#{:02x}{:02x}{:02x}".format(*map(int, patches[divmod(patch, columns)]))
         button.on_click(lambda _, patch=patch: press(patch))
         found.append(button)
-    return widgets.GridBox(
-        found, layout=widgets.Layout(grid_template_columns=f"repeat({columns}, {side}px)", grid_gap="1px")
+    layout = widgets.Layout(
+        grid_template_columns=f"repeat({columns}, {side}px)", grid_gap="1px", align_self="flex-start"
     )
+    return widgets.GridBox(found, layout=layout)

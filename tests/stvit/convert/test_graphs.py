@@ -51,7 +51,8 @@ if path.endswith(".onnx"):
     outputs = onnxruntime.InferenceSession(path).run(None, {"images": images})[0]
 else:
     import openvino
-    outputs = openvino.Core().compile_model(path, "CPU")([images])[0]
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # on some processors the default is bfloat16
+    outputs = openvino.Core().compile_model(path, "CPU", exact)([images])[0]
 np.save(sys.argv[3], outputs)
 """
 
