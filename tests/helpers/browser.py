@@ -52,7 +52,7 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Runtime.enable")
         self.call("Page.enable")
-        self.call("Page.navigate", url=self.path.as_uri())
+        self.call("Page.navigate", url=self.path if isinstance(self.path, str) else self.path.as_uri())
         self.run("while (document.readyState !== 'complete') await wait(.05)")
         return self
 
