@@ -5,7 +5,6 @@ A cell's address is a hash of all that decides its outcome; a cell that has a re
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.bootstrap import by_photograph
 from analysis.distilled.design import GALLERY, GRID, LAYERS, MODEL, SIZE, Budget, Student
 from analysis.results import HOME, RESULTS, environment
 from analysis.shared import records
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 HERE = RESULTS / "distilled"
 CELLS, PILOT, CACHE = HERE / "cells", HERE / "pilot", HOME / ".cache" / "distilled"
-DIGITS = np.float16
 DEVICES = {"cpu": "cpu", "cuda": "auto"}  # in the words of TrainConfig
 
 
@@ -176,8 +175,7 @@ def measured(student: nn.Module, world: World, done: int, precision: str = "no")
     return {
         "cosine": round(float(values.mean()), 6),
         "retrieved": round(retrieved(features - center, test.features - center), 4),
-        "cosines": packed(values.numpy()),
-        "held_out_photographs": int(world.owner.max()) + 1,
+        "by_photograph": by_photograph(values.numpy(), np.asarray(world.owner)).round(6).tolist(),
     }
 
 
@@ -191,15 +189,6 @@ def retrieved(found: Tensor, dense: Tensor, gallery: int = GALLERY) -> float:
         near = F.normalize(one, dim=1) @ F.normalize(two, dim=1).T  # (gallery, gallery)
         right.append((near.argmax(dim=1) == torch.arange(len(near))).float())
     return float(torch.cat(right).mean())
-
-
-def packed(values: np.ndarray) -> str:
-    """One number a crop, in half precision, as text."""
-    return base64.b64encode(values.astype(DIGITS).tobytes()).decode()
-
-
-def unpacked(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), DIGITS).astype(float)
 
 
 def multiply_adds(student: nn.Module) -> int:

@@ -46,7 +46,7 @@ def ship(world: World, folder: Path | None = None) -> Path:
     }
     save_difference(student, world.teacher, path, RANK, about)
     record = {**about, "bytes": path.stat().st_size, "multiply_adds": multiply_adds(student), **environment()}
-    dump({**record, "cosines": found["cosines"]}, RESULTS / "distilled" / "shipped.json")
+    dump({**record, "by_photograph": found["by_photograph"]}, RESULTS / "distilled" / "shipped.json")
     return path
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.bootstrap import by_photograph, draws, interval
-from analysis.distilled.cells import CELLS, PILOT, Cell, read, unpacked
+from analysis.bootstrap import draws, interval
+from analysis.distilled.cells import CELLS, PILOT, Cell, read
 from analysis.distilled.claims import Found, half_width
 from analysis.distilled.design import ROWS, SEEDS, TABLES, TIERS, StudentTable
 from analysis.shared import records
@@ -64,10 +64,9 @@ def tabulate(table: StudentTable, folder: Path = CELLS) -> pd.DataFrame:
 def between_photographs(one: dict[int, dict], other: dict[int, dict]) -> tuple[float, float]:
     """95 % of bootstrap means of the difference over photographs, each the mean over its crops and the seeds."""
     common = sorted(one.keys() & other.keys())
-    gaps = np.mean([unpacked(one[s]["cosines"]) - unpacked(other[s]["cosines"]) for s in common], axis=0)
-    count = one[common[0]]["held_out_photographs"]
-    values = by_photograph(POINTS * gaps, np.arange(len(gaps)) % count)
-    return interval(values, draws(count))
+    gaps = [np.subtract(one[s]["by_photograph"], other[s]["by_photograph"]) for s in common]
+    values = POINTS * np.mean(gaps, axis=0)
+    return interval(values, draws(len(values)))
 
 
 def progress(folder: Path = CELLS) -> pd.DataFrame:
