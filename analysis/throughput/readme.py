@@ -50,13 +50,13 @@ def sentences(folder: Path = report.FOLDER) -> str:
     second = (
         "Against dense models with the same short cuts (layers on groups of images, packed weights): "
         f"{of_deits('ratio_alike', 32)} times as fast at batch 32"
-        f"{in_runtimes(frames.get(report.COLUMNS))}; "
+        f"{in_runtimes(frames.get(report.COLUMNS), records)}; "
         "from one run to another on a shared machine all these ratios differ by 5 to 15 %."
     )
     return f"{first} {second}"
 
 
-def in_runtimes(frame: pd.DataFrame | None) -> str:
+def in_runtimes(frame: pd.DataFrame | None, records: dict) -> str:
     """The ratios in each runtime at batch 8 and 1, once they are measured."""
     if frame is None:
         return ""
@@ -67,9 +67,10 @@ def in_runtimes(frame: pd.DataFrame | None) -> str:
         for spec, name in names.items()
     ]
     one = listed(value(frame, DEIT_S_PAIR[1], "ratio", 1, mode) for mode in modes)
+    instructions = records[report.COLUMNS]["config"]["instructions"]
     return (
-        f", and with both sides in {' / '.join(SWEEP_MODES[mode] for mode in modes)} at batch 8 {'; '.join(parts)} "
-        f"(STViT-DeiT-S at batch 1 {one})"
+        f", and with both sides in {' / '.join(SWEEP_MODES[mode] for mode in modes)} at batch 8 ({instructions}) "
+        f"{'; '.join(parts)} (STViT-DeiT-S at batch 1 {one})"
     )
 
 
