@@ -179,7 +179,7 @@ def pictures(r: Report, folder: Path, frames: dict[str, pd.DataFrame]) -> None:
             crossover.crossover(frames, overhead),
             "Where methods pay in DeiT: times as fast as the dense model, dashed what the FLOPs alone would give; "
             "and what of their time goes into scoring, sorting, moving and merging tokens.",
-            alt="Panels of speed-up over image size, batch, width and FLOPs for five methods, and bars of their overhead",
+            alt="Speed-up of five methods over image size, batch, width and FLOPs, and bars of their overhead",
         )
 
     single = [name for name in frames if name not in (*sweeps, COLUMNS) and not figures.swept(frames[name])]
