@@ -235,6 +235,19 @@ def variable_counts(read: Read) -> str:
     )
 
 
+def int8(read: Read) -> str:
+    table = read("int8/int8")
+    dense = table[(table.model == "dense") & (table.precision == "int8")].iloc[0]
+    both = table[table.of_product.notna()]
+    said = listed(
+        f"{row.model} {row.ratio:.2f} ({row.of_product:.0%} of the product)" for row in both.itertuples()
+    )
+    return (
+        f"**Do savings of fewer tokens and of 8 bits multiply?** 8 bits alone make the real model {dense.ratio:.2f} "
+        f"times as fast; with fewer tokens: {said}."
+    )
+
+
 POINTS = (
     Point("overview", "layers", gathered, leads=True),
     Point("complexity", "cells", costs, leads=True),
@@ -253,6 +266,7 @@ POINTS = (
     Point("dense", "heads", dense_tasks),
     Point("planes", "printed", printed_planes),
     Point("overhead", "overhead", overhead),
+    Point("int8", "int8", int8),
     Point("tricks", "tricks", tricks),
     Point("video", "trained", video),
     Point("variable_counts", "ways", variable_counts),
