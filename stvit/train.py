@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import send_to_device
 from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
@@ -68,6 +69,7 @@ class Trainer:
         self.task = task or create_task(config.task)
         if config.threads:
             torch.set_num_threads(config.threads)
+        AcceleratorState._reset_state()  # of an earlier training in this process, in another precision perhaps
         self.accelerator = Accelerator(
             cpu=config.device == "cpu",
             mixed_precision=config.precision,

@@ -20,7 +20,7 @@ from analysis import formats
 from analysis.commands import Parser, at_least, command, new_folder
 from analysis.pareto.choice import QUALITIES
 from analysis.pareto.sweep import OWN, RATES, SweepRequest
-from analysis.pareto.tuned import Budget
+from analysis.pareto.tuned import TuningBudget
 
 SHOWN_COLUMNS = ("method", "setting", "times_as_fast", "share", "memory_share", "tokens")
 
@@ -92,7 +92,7 @@ def swept(args: argparse.Namespace) -> int:
 
     request = SweepRequest(
         args.model, args.data, args.size, args.crops, tuple(args.rates), tuple(args.methods), args.batch, args.device,
-        args.threads, args.seed, args.kept, Budget(args.tune_crops, args.tune_passes) if args.tune else None,
+        args.threads, args.seed, args.kept, TuningBudget(args.tune_crops, args.tune_passes) if args.tune else None,
     )  # fmt: skip
     found = sweep.run(request)
     quality = choice.quality_of(found.rows, args.quality)

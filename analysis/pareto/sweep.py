@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.offtheshelf import cells, settings, tables
 from analysis.offtheshelf.settings import Setting
-from analysis.pareto.tuned import Budget, Tuner, channels_first, split
+from analysis.pareto.tuned import Tuner, TuningBudget, channels_first, split
 from analysis.results import HOME
 from analysis.shared.loop import finish
 from analysis.throughput.memory import peak_bytes
@@ -48,7 +48,7 @@ class SweepRequest:
     threads: int = 1
     seed: int = 0
     kept: Path = OWN
-    tune: Budget | None = None
+    tune: TuningBudget | None = None
 
 
 class Sweep(NamedTuple):
@@ -109,7 +109,7 @@ def begin(request: SweepRequest) -> tuple[cells.CropStudy, Tuner | None]:
     return study, tuner
 
 
-def of_trained(study: cells.CropStudy, budget: Budget, learned: list) -> cells.CropStudy:
+def of_trained(study: cells.CropStudy, budget: TuningBudget, learned: list) -> cells.CropStudy:
     """The same study in a folder of its own, whose description names the training."""
     folder = study.folder / f"distilled-{budget.crops}-{budget.passes}-{len(learned)}"
     folder.mkdir(exist_ok=True)

@@ -27,7 +27,7 @@ BATCH = 100
 PRECISION = "bf16"
 
 
-class Budget(NamedTuple):
+class TuningBudget(NamedTuple):
     """What each setting is trained for."""
 
     crops: int
@@ -61,7 +61,7 @@ class Tuner:
     dense: nn.Module
     photographs: Sequence[Photograph]
     test: Tensor
-    budget: Budget
+    budget: TuningBudget
     device: str
     seed: int
     folder: Path

@@ -13,7 +13,7 @@ from PIL import Image
 import stvit
 from analysis.pareto import choice, pictures, sweep
 from analysis.pareto.__main__ import main
-from analysis.pareto.tuned import Budget, split
+from analysis.pareto.tuned import TuningBudget, split
 
 torch.set_num_threads(1)
 
@@ -139,7 +139,7 @@ def test_the_command(request_, found, tmp_path, capsys):
 
 def test_settings_are_trained_on_other_images_than_they_are_measured_on(request_, found, capsys):
     asked = replace(
-        request_, tune=Budget(crops=40, passes=3), methods=("topk", "random", "dynamicvit"), crops=8
+        request_, tune=TuningBudget(crops=40, passes=3), methods=("topk", "random", "dynamicvit"), crops=8
     )
     tuned = sweep.run(asked, bar=False)
     assert not tuned.rows.untrained_parts.any(), "DynamicViT's own layers have learned"
@@ -154,7 +154,7 @@ def test_settings_are_trained_on_other_images_than_they_are_measured_on(request_
 
 
 def test_a_trained_setting_is_kept_and_a_stopped_training_leaves_the_others(request_, monkeypatch):
-    asked = replace(request_, tune=Budget(crops=20, passes=1), methods=("topk", "random"), crops=8)
+    asked = replace(request_, tune=TuningBudget(crops=20, passes=1), methods=("topk", "random"), crops=8)
     own = sweep.Tuner.build
 
     def stopped(tuner, setting):

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 
 import stvit  # noqa: F401 (registers the models)
+from stvit.train import train
 from stvit.training import bfloat16
 from stvit.training.bfloat16 import RoundedProducts, mixed_precision
+from stvit.training.config import TrainConfig
 
 torch.manual_seed(0)
 Q, W, X = torch.randn(2, 3, 17, 8), torch.randn(12, 8), torch.randn(2, 5, 8)
@@ -87,3 +89,13 @@ def test_a_processor_rounds_what_its_own_kernels_are_slow_at(monkeypatch, fast, 
 @pytest.mark.parametrize(("device", "precision"), [("cuda", "bf16"), ("cpu", "no"), ("cpu", "fp16")])
 def test_nothing_is_rounded_elsewhere(device, precision):
     assert not isinstance(bfloat16.fast_products(device, precision), RoundedProducts)
+
+
+def test_trainings_of_either_precision_follow_each_other_in_one_process(tmp_path):
+    small = dict(recipe="micro", model="micro_deit", image_size=24, train_images=8, eval_images=8, epochs=1,
+                 batch_size=4, workers=0, device="cpu", model_args=dict(img_size=24, depth=2))  # fmt: skip
+    losses = []
+    for number, precision in enumerate(("no", "bf16", "no")):
+        config = TrainConfig.of(**small, precision=precision, out=str(tmp_path / str(number)))
+        losses.append(train(config)["held_out_loss"])
+    assert losses[0] == losses[2] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
