@@ -85,7 +85,7 @@ def measured(study: CropStudy, setting: Setting, trained: object = None) -> dict
     """Measure a setting, or a model of it that was ``trained``, and keep what was found."""
     import torch
 
-    model = trained or settings.build(study.dense, setting)
+    model = settings.build(study.dense, setting) if trained is None else trained
     if setting.rate == 1.0 and is_dense(model, study):  # there is nothing to measure
         seen = study.reference._replace(
             diversity=float("nan") * study.reference.diversity
