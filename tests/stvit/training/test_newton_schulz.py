@@ -61,3 +61,35 @@ def test_timms_own_optimizer_is_not_touched(opt, monkeypatch):
         assert len(calls) == 3
     assert weights[0].equal(weights[1])
     assert muon.zeropower_via_newtonschulz is newton_schulz.timms
+
+
+@pytest.mark.parametrize("opt", ["muon", "nmuon"])
+@pytest.mark.parametrize("adjust", [None, "match_rms_adamw"])
+def test_weights_of_one_shape_step_together_as_timms_do_one_by_one(opt, adjust):
+    """Layers of two shapes, one of them alone, and a convolution: the same steps to the digits of bfloat16."""
+    shapes = [(12, 8), (12, 8), (8, 12), (12, 8), (8, 4)]
+    weights = []
+    for create in (newton_schulz.registry().create_optimizer, create_optimizer_v2):
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(inputs, outputs) for outputs, inputs in shapes]
+        model = torch.nn.ModuleList([*layers, torch.nn.Conv2d(3, 4, 2)])
+        optimizer = create(model, opt=opt, lr=0.1, weight_decay=0.1, adjust_lr_fn=adjust)
+        for step in range(3):
+            for place, parameter in enumerate(model.parameters()):
+                chance = torch.Generator().manual_seed(100 * step + place)
+                parameter.grad = torch.randn(parameter.shape, generator=chance)
+            optimizer.step()
+        weights.append([parameter.detach() for parameter in model.parameters()])
+    for ours, theirs in zip(*weights, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0)
+
+
+def test_a_stack_is_one_call_of_the_iteration(monkeypatch):
+    calls = []
+    counted = lambda G, *args, **kwargs: (calls.append(G.shape), newton_schulz.timms(G, *args, **kwargs))[1]  # noqa: E731
+    monkeypatch.setattr(newton_schulz, "orthogonal", counted)
+    model = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(6)))
+    optimizer = newton_schulz.registry().create_optimizer(model, opt="muon", lr=0.1)
+    model(torch.ones(2, 8)).square().sum().backward()
+    optimizer.step()
+    assert calls == [(6, 8, 8)]
