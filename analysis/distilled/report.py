@@ -69,11 +69,11 @@ def write(out: Path | None = None, cells: Path = CELLS) -> int:
 
 
 CONCLUSIONS = (
-    "verdict: paired by seed, the spread pooled over all complete rows, Holm's correction over all comparisons that "
-    "were run, 5 %; alone: each pair's own interval over three seeds, uncorrected, as in the ablations' table; "
-    "ablations: that table's verdict, from models trained from scratch on scenes. Evidence: paired difference ± half "
-    "the own 95 % interval, in hundredths of centred cosine. equal: pairs whose own interval lies within the margin on "
-    "both sides, so that neither can be better by more than that."
+    "verdict: paired by seed, Student's t of a pair's own differences, Holm's correction over all comparisons that "
+    "were run, 5 %; one spread: the same with the spread between seeds taken as one for all rows; alone: each pair's "
+    "own interval, uncorrected; ablations: the verdict of models trained from scratch on scenes. Evidence: paired "
+    "difference ± half the own 95 % interval, in hundredths of centred cosine. equal: pairs whose own interval lies "
+    "within the margin on both sides, so that neither can be better by more than that."
 )
 
 PILOT_TEXT = (
@@ -93,7 +93,7 @@ def introduction() -> str:
         f"from a teacher, and this training is short: {training['epochs']} pass over {training['train_images']:,} "
         f"crops in batches of {training['batch_size']}, where the papers train for 300 epochs of ImageNet. Conclusions "
         "about the dense model cannot be tested, since no student is more like the teacher than the teacher is. The "
-        f"margin of “no better” is {MARGIN} hundredths, named before the first cell ran, as was the way of deciding."
+        f"margin of “no better” is {MARGIN} hundredths, named before the first cell ran."
     )
 
 
@@ -111,8 +111,9 @@ def summary(verdicts, found) -> str:
     asked = verdicts[verdicts.verdict != claims.UNASKED]
     words = [f"Of {len(verdicts)} conclusions {len(asked)} can be asked here."]
     for column, how in (
-        ("verdict", "By the way of deciding that was named first"),
-        ("alone", "By each pair alone"),
+        ("verdict", "By each pair's own spread, corrected for all comparisons"),
+        ("one spread", "By one spread for all rows, corrected too"),
+        ("alone", "By each pair alone, uncorrected"),
     ):
         counts = asked[column].value_counts()
         words.append(
@@ -123,10 +124,11 @@ def summary(verdicts, found) -> str:
     if sigma:
         spreads = [spread(list(values.values()))[1] for values in found.values() if len(values) == len(SEEDS)]
         words += [
-            f"The spread between seeds that rows leave unexplained is {sigma[0]:.2f} hundredths ({sigma[1]} degrees of "
-            f"freedom): before correction a difference is told to ± {claims.half_width(found):.2f}.",
-            f"The first way takes rows to spread alike; they do not: {min(spreads):.2f} to {max(spreads):.2f} a row.",
-            "For rows that differ little from the base it is too careful, and the second says more.",
+            "The second way was named before the first cell ran, the first one when three of five seeds were known and "
+            "before the others were looked at, because rows do not spread alike: the standard deviation between seeds "
+            f"is {min(spreads):.2f} to {max(spreads):.2f} a row, and the one spread that rows leave unexplained "
+            f"{sigma[0]:.2f} hundredths ({sigma[1]} degrees of freedom; a difference is told to "
+            f"± {claims.half_width(found):.2f} before correction).",
         ]
     return " ".join(words)
 

@@ -37,23 +37,25 @@ def judge(relation: str, differences: list[float], half: float | None = None) ->
     raise ValueError(f"unknown relation {relation!r}")
 
 
-def judge_together(cases: list[tuple[str, list[float]]], level: float = 0.05) -> list[str]:
+def judge_together(
+    cases: list[tuple[str, list[float]]], level: float = 0.05, margin: float = MARGIN
+) -> list[str]:
     """All comparisons of a study, (relation, differences) each, judged at once: Holm's correction of their p values.
 
     Cases with too few seeds are not run, and are not among the tests that are paid for.
     """
     run = [number for number, (_, differences) in enumerate(cases) if len(differences) >= FEWEST]
-    found = [strongest(*cases[number]) for number in run]
+    found = [strongest(*cases[number], margin) for number in run]
     verdicts = [NOT_RUN] * len(cases)
     for number, p, (_, verdict) in zip(run, holm([p for p, _ in found]), found, strict=True):
         verdicts[number] = verdict if p < level else OPEN
     return verdicts
 
 
-def strongest(relation: str, differences: list[float]) -> tuple[float, str]:
+def strongest(relation: str, differences: list[float], margin: float = MARGIN) -> tuple[float, str]:
     """The verdict that differences speak for most, and its two-sided p value; the bounds are those of ``judge``."""
     sides = {"above": ("greater", 0.0, 0.0), "below": ("less", 0.0, 0.0),
-             "not above": ("less", MARGIN, 0.0), "not below": ("greater", -MARGIN, 0.0)}  # fmt: skip
+             "not above": ("less", margin, 0.0), "not below": ("greater", -margin, 0.0)}  # fmt: skip
     if relation not in sides:
         raise ValueError(f"unknown relation {relation!r}; choose one of {', '.join(sides)}")
     side, holds_from, fails_from = sides[relation]

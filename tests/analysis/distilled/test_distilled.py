@@ -56,10 +56,10 @@ def row(mean: float, *noise: float) -> dict[int, float]:
 
 
 FOUND = {
-    "a": row(50, 0.1, -0.1, 0.0),
-    "b": row(45, -0.1, 0.1, 0.0),
-    "c": row(45.1, 0.1, 0.0, -0.1),
-    "d": row(50.05, 0.0, -0.1, 0.1),
+    "a": row(50, 0.1, -0.1, 0.0, 0.05, -0.05),
+    "b": row(45, -0.1, 0.1, 0.0, -0.05, 0.05),
+    "c": row(45.1, 0.1, 0.0, -0.1, 0.0, 0.0),
+    "d": row(50.05, 0.0, -0.1, 0.1, 0.0, 0.0),
 }
 ASKED = (
     StudentClaim("t", "holds", above("a", "b")),
@@ -73,32 +73,47 @@ ASKED = (
 )
 
 
-def test_verdicts():
-    found = claims.verdicts(FOUND, ASKED).set_index("conclusion").verdict
+@pytest.mark.parametrize("way", ["verdict", "one spread"])
+def test_verdicts(way):
+    found = claims.verdicts(FOUND, ASKED).set_index("conclusion")[way]
     assert found.to_dict() == {
         "holds": HOLDS, "fails": FAILS, "open": OPEN, "no better": HOLDS, "better after all": FAILS,
         "one of two fails": FAILS, "not run": NOT_RUN, "unasked": UNASKED,
     }  # fmt: skip
 
 
+def test_rows_that_spread_alike_and_rows_that_do_not():
+    """Twins within the margin: their own spread tells, one spread for all rows cannot, of which one is wild."""
+    found = {
+        "base": row(50, 0.1, -0.1, 0.0, 0.2, -0.2),
+        "twin": row(50.01, 0.11, -0.1, 0.0, 0.2, -0.2),
+        "wild": row(30, 9, -9, 4, -4, 0),
+    }
+    (one,) = claims.verdicts(found, (StudentClaim("t", "x", (("twin", "not above", "base"),)),)).to_dict(
+        "records"
+    )
+    assert (one["verdict"], one["one spread"], one["alone"]) == (HOLDS, OPEN, HOLDS)
+    assert one["equal"] == "twin and base"
+
+
 def test_more_comparisons_ask_for_more():
     """A difference that decides alone does not among forty others that say nothing (Holm)."""
-    found = {"x": row(1.05, 0.3, -0.3, 0.0), "y": row(0, -0.3, 0.3, 0.0)}
-    found |= {f"n{i}": row(0.0, *np.random.default_rng(i).normal(0, 0.3, 3)) for i in range(40)}
+    found = {"x": row(0.8, 0.3, -0.3, 0.0, 0.0, 0.0), "y": row(0, -0.3, 0.3, 0.0, 0.0, 0.0)}
+    found |= {f"n{i}": row(0.0, *np.random.default_rng(i).normal(0, 0.3, 5)) for i in range(40)}
     alone = decide(found, (StudentClaim("t", "x", above("x", "y")),))
     others = tuple(StudentClaim("t", "n", above(f"n{i}", "n0")) for i in range(1, 40))
     many = decide(found, (StudentClaim("t", "x", above("x", "y")), *others))
     sigma, freedom = claims.pooled(found)
-    assert alone[("x", "above", "y")] == HOLDS and freedom == 82 and 0.2 < sigma < 0.4
-    strict = 2 * claims.chances("above", [1.65, 0.45, 1.05], sigma, freedom)[0] <= 0.05 / 40
+    assert alone[("x", "above", "y")] == HOLDS and freedom == 164 and 0.2 < sigma < 0.4
+    strict = 2 * claims.chances("above", [1.4, 0.2, 0.8, 0.8, 0.8], sigma, freedom)[0] <= 0.05 / 40
     assert (many[("x", "above", "y")] == HOLDS) == strict
 
 
 def test_the_spread_is_that_of_a_known_normal():
-    noise = np.random.default_rng(0).normal(0, 0.5, (200, 3))
+    noise = np.random.default_rng(0).normal(0, 0.5, (200, 5))
     found = {str(i): row(i, *values) for i, values in enumerate(noise)}
     assert abs(claims.pooled(found)[0] - 0.5) < 0.03
-    assert abs(claims.half_width(found) - 1.96 * 0.5 * math.sqrt(2 / 3)) < 0.06
+    assert abs(claims.half_width(found) - 1.96 * 0.5 * math.sqrt(2 / 5)) < 0.06
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +137,9 @@ def test_cells_are_trained_once_and_tables_follow(world, tmp_path, monkeypatch):
     values = record["by_photograph"]  # five, of four crops each
     assert len(values) == 5 and sum(values) / 5 == pytest.approx(record["cosine"], abs=2e-6)
     monkeypatch.setattr(cells, "trained", None)  # nothing is trained a second time
-    assert cells.run(Cell(ROWS["global"], 2), world, tmp_path)["address"] == record["address"]
+    assert cells.run(Cell(ROWS["global"], SEEDS[-1]), world, tmp_path)["address"] == record["address"]
     frame = tables.tabulate(TABLES[1], tmp_path)
-    assert frame.seeds.tolist() == [3, 0, 3, 0] and frame.low[2] <= frame.difference[2] <= frame.high[2]
+    assert frame.seeds.tolist() == [5, 0, 5, 0] and frame.low[2] <= frame.difference[2] <= frame.high[2]
     assert report.write(tmp_path / "out", tmp_path) == 0
     blocks = json.loads((tmp_path / "out" / "record.json").read_text())["blocks"]
     assert "ImageNet accuracy" in blocks[0]["text"] and "conclusions" in {b.get("name") for b in blocks}
