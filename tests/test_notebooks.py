@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
 
 from analysis import notebooks
+from analysis.shared import real_table
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -86,6 +87,16 @@ def test_the_repository_is_read_from_pyproject(tmp_path, monkeypatch, line, expe
     (tmp_path / "pyproject.toml").write_text(f"[project.urls]\n{line}\n")
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     assert notebooks.repository() == expected
+
+
+@pytest.mark.parametrize("name", ["00_quickstart", "05_token_reduction"])
+def test_outside_the_repository_a_table_that_is_not_there_is_said(name, monkeypatch):
+    (path,) = (path for path in NOTEBOOKS if path.stem == name)
+    (source,) = (
+        c.source for c in code_cells(nbformat.read(path, as_version=4)) if "real_table.read" in c.source
+    )
+    monkeypatch.setattr(real_table, "read", lambda: None)
+    assert InteractiveShell().run_cell(source).result == real_table.LACKING
 
 
 @pytest.mark.slow

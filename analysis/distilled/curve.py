@@ -52,6 +52,28 @@ def table(folder: Path = CELLS) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
+def needed(frame: pd.DataFrame, cosine: float) -> tuple[float, float, float] | None:
+    """Crops times passes for this cosine by a power law of what is missing to 100, and the range of 95 % of its slope.
+
+    The law is a line through the curve's points in logarithms, extended beyond them; None with fewer than four points.
+    """
+    import numpy as np
+    from scipy.stats import linregress, t
+
+    own = frame[(frame.row == BASE) & (frame.crops > 0)]
+    if len(own) < 4 or own.cosine.nunique() == 1:
+        return None
+    seen, missing = np.log(own.crops * own.passes), np.log(100 - own.cosine)
+    line = linregress(seen, missing)
+    half = line.stderr * t.ppf(0.975, len(own) - 2)
+    last, gap = seen.iloc[-1], np.log(100 - cosine) - missing.iloc[-1]
+
+    def crops(slope: float) -> float:
+        return float(np.exp(last + gap / slope)) if slope < 0 else float("inf")
+
+    return crops(line.slope), crops(line.slope - half), crops(line.slope + half)
+
+
 def figure(frame: pd.DataFrame):
     """Cosine by crop passes, and what methods reach off the shelf as lines across."""
     from analysis import style

@@ -144,5 +144,20 @@ def curve_words(line) -> str:
         f"STViT with 16 tokens reaches {best.cosine:.1f} after {int(best.crops):,} crops and {int(best.passes)} "
         f"{'pass' if best.passes == 1 else 'passes'} ({best.cpu_seconds:.0f} CPU seconds). Off the shelf, at like "
         f"multiply-adds, it is above {', '.join(beaten) or 'none'}, and below {', '.join(ahead) or 'none'}. "
-        f"The teacher saw no label in this, and {GRID.taught:,} crops are few: see the curve for what more of them do."
+        f"The teacher saw no label in this, and {GRID.taught:,} crops are few. {budget_words(line, own, shelf)}"
+    )
+
+
+def budget_words(line, own, shelf) -> str:
+    """What budget would bring STViT above all that is better off the shelf, if its curve goes on as it began."""
+    first, last = shelf.cosine.max(), own.iloc[-1]
+    found = curve.needed(line, first) if first > own.cosine.max() else None
+    if found is None:
+        return "More of them were not tried."
+    likely, least, most = found
+    hours = last.cpu_seconds / (last.crops * last.passes) * likely / 3600
+    return (
+        f"What is missing to 100 falls with a power of crops times passes; if that law goes on beyond the points that "
+        f"it was fitted to, {shelf.loc[shelf.cosine.idxmax()].row} ({first:.1f}) is reached at {likely:,.0f} of them "
+        f"({least:,.0f} to {most:,.0f} by the interval of the law's slope), {hours:.1f} hours of one core."
     )

@@ -32,12 +32,15 @@ def measured(args: argparse.Namespace):
     from analysis.offtheshelf import cells, settings
     from analysis.shared.loop import finish
     from analysis.shared.models import open_pretrained
-    from stvit.data.photographs import in_folder, installed, shipped
+    from stvit.data.photographs import LEAST, in_folder, installed, shipped
 
     torch.set_num_threads(args.threads)
     subject = open_pretrained(args.model, args.size)
     head = stvit.saliency_head() if args.model == "dinov2_small" else None
-    photographs = in_folder(args.folder) if args.folder else installed() if args.debian else shipped()
+    if args.folder:
+        photographs = in_folder(args.folder, min(LEAST, args.size))
+    else:
+        photographs = installed() if args.debian else shipped()
     crops = cut(photographs, args.crops, args.size, args.seed)
     folder = args.cells or cells.OWN
     study = cells.begin(subject, head, crops, folder, args.seed, args.size)

@@ -90,11 +90,11 @@ def begin(request: SweepRequest) -> tuple[cells.CropStudy, Tuner | None]:
     """The dense model and its outputs on the crops; and what trains the settings, if they are to be trained."""
     import stvit
     from analysis.crops import cut
-    from stvit.data.photographs import in_folder, shipped
+    from stvit.data.photographs import LEAST, in_folder, shipped
 
     subject = opened(request)
     size = request.size or subject.size[0]
-    photographs = in_folder(request.data) if request.data else shipped()
+    photographs = in_folder(request.data, min(LEAST, size)) if request.data else shipped()
     learned, photographs = split(photographs) if request.tune else ([], photographs)
     head = stvit.saliency_head() if request.model == "dinov2_small" else None
     crops = cut(photographs, request.crops, size, request.seed)

@@ -1,7 +1,8 @@
 """Where the time goes: each part's time against what its FLOPs would take at the dense model's rate.
 
 The roofline is the rate that the hardware reaches on this workload: the dense model's multiply-adds per second.
-A part that is slower than that is limited by memory, by small kernels, or by work that FLOPs do not count.
+A part that is slower than that is limited by memory, by small kernels, or by work that FLOPs do not count. For the
+first two there is a second bound, ``one_row``; *least* is the larger of both.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from analysis.throughput import specs
 from analysis.throughput.measure import TimedCell, torch_threads
+from analysis.throughput.one_row import least, one_row, products
 from analysis.throughput.table import size_text
 from analysis.throughput.turns import USUAL, Patience, take_turns
 from analysis.throughput.variants import Variant, check_device, finisher
@@ -142,13 +144,14 @@ def profile(cell: TimedCell, patience: Patience = USUAL, threads: int = 2) -> pd
     with torch_threads(threads):
         models = [Variant(spec, cell.modes[0]).build(work) for spec in cell.models]
         spent = time_parts(models, work, patience)
+        rows_alone = [time_one_row(model, work, patience) for model in models]
     counts = {spec: specs.count(spec, work.size, work.dense) for spec in cell.models}
     base = cell.models[0]
     rate = counts[base].total * work.batch_size / sum(spent[0].values())  # multiply-adds a second
     frames = []
-    for spec, model, seconds in zip(cell.models, models, spent, strict=True):
+    for spec, model, seconds, alone in zip(cell.models, models, spent, rows_alone, strict=True):
         flops = flops_of_parts(parts(model), counts[spec].modules, counts[spec].total)
-        frames.append(rows(spec, seconds, flops, rate, work.batch_size))
+        frames.append(rows(spec, seconds, flops, rate, work.batch_size, alone))
     frame = pd.concat(frames, ignore_index=True)
     return frame.assign(batch_size=work.batch_size, image_size=size_text(work.size), device=work.device)
 
@@ -157,11 +160,7 @@ def time_parts(models: Sequence[nn.Module], work, patience: Patience) -> list[di
     """The median over rounds of each part's seconds in a forward, for each model."""
     import torch
 
-    finish, inputs = finisher(work.device), work.inputs()
-
-    def clock() -> float:
-        finish()
-        return time.perf_counter()
+    clock, inputs = clock_of(work.device), work.inputs()
 
     def make(model: nn.Module, rounds: list[Counter]):
         def call() -> None:
@@ -181,11 +180,36 @@ def time_parts(models: Sequence[nn.Module], work, patience: Patience) -> list[di
     ]  # fmt: skip
 
 
-def rows(spec: str, seconds: dict[str, float], flops: Counter, rate: float, images: int) -> pd.DataFrame:
-    """A row for each part, and one for all: milliseconds of an image, and what they would be at ``rate``."""
+def time_one_row(model: nn.Module, work, patience: Patience) -> dict[str, float]:
+    """The median over rounds of the seconds that each part's products take with one row."""
+    clock, found = clock_of(work.device), products(model, parts(model))
+    rounds = [one_row(found, Stopwatch(clock)) for _ in range(patience.warmup + patience.rounds)]
+    return {part: statistics.median(r[part] for r in rounds[patience.warmup :]) for part in rounds[-1]}
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """A clock that reads the time when the device has done its work."""
+    finish = finisher(device)
+
+    def clock() -> float:
+        finish()
+        return time.perf_counter()
+
+    return clock
+
+
+def rows(
+    spec: str, seconds: dict[str, float], flops: Counter, rate: float, images: int, alone: dict[str, float]
+) -> pd.DataFrame:
+    """A row for each part, and one for all: milliseconds of an image, what they would be at ``rate``, and at least.
+
+    alone: seconds of a batch in which one row goes through each part's weights
+    """
     import pandas as pd
 
     time_all, flops_all = sum(seconds.values()), sum(flops.values())
+    bound = {part: least(alone.get(part, 0.0) / images, flops[part] / rate) for part in seconds}
+    bound["all"], alone = sum(bound.values()), {**alone, "all": sum(alone.values())}
     found = []
     for part in (*seconds, "all"):
         own = time_all if part == "all" else seconds[part]
@@ -201,6 +225,8 @@ def rows(spec: str, seconds: dict[str, float], flops: Counter, rate: float, imag
                 "flops_share": work / flops_all,
                 "roofline_milliseconds": 1e3 * roof,
                 "times_roofline": own / images / roof if roof > 0 else None,
+                "one_row_milliseconds": 1e3 * alone[part] / images if part in alone else None,
+                "least_milliseconds": 1e3 * bound[part],
             }
         )
     return pd.DataFrame(found)

@@ -105,6 +105,12 @@ SUITES = {
         ),
         patient(140),
     ),
+    "single": Suite(
+        "one image at a time: the parts of DeiT-S and DeiT-B with 16 semantic tokens, and what stands in their way",
+        tuple(cell(models, 1) for models in (DEIT_S_PAIR, DEIT_B_PAIR)),
+        patient(30),
+        parts=tuple(cell(models, 1) for models in (DEIT_S_PAIR, DEIT_B_PAIR)),
+    ),
     "swin": Suite(
         "Swin-S, STViT-Swin-S and STViT-R-Swin-S, batch 8, as they are and with all that is known on both sides",
         for_each(SWIN_S_MODELS, EAGER, OPTIMIZED),

@@ -115,37 +115,38 @@ def debian(folders: tuple[Folder, ...] = DEBIAN) -> list[Photograph]:
     return found
 
 
-def in_folder(folder: str | Path) -> list[Photograph]:
-    """The photographs in a folder of the user's own, and below."""
+def in_folder(folder: str | Path, least: int = LEAST) -> list[Photograph]:
+    """The photographs of at least ``least`` pixels a side in a folder of the user's own, and below."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of images")
     found = [
-        Photograph(_stem(path, folder), path, "scene", "own folder", "") for path in photographs_below(folder)
+        Photograph(_stem(path, folder), path, "scene", "own folder", "")
+        for path in photographs_below(folder, least)
     ]
     if not found:
-        raise ValueError(f"no image of at least {LEAST} × {LEAST} pixels in {folder} or below it")
+        raise ValueError(f"no image of at least {least} × {least} pixels in {folder} or below it")
     return found
 
 
-def photographs_below(folder: Path) -> Iterator[Path]:
+def photographs_below(folder: Path, least: int = LEAST) -> Iterator[Path]:
     """Files of enough pixels, in the order of their names: no flat ones, and no copies of another size."""
     seen = set()
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         if path.suffix.lower() in SUFFIXES and path.is_file():
-            mark = fingerprint(path)
+            mark = fingerprint(path, least)
             if mark is not None and mark not in seen:
                 seen.add(mark)
                 yield path
 
 
-def fingerprint(path: Path) -> bytes | None:
+def fingerprint(path: Path, least: int = LEAST) -> bytes | None:
     """An 8 × 8 thumbnail in five greys, equal for copies of other sizes; None where it is no photograph."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            if min(image.size) < LEAST:
+            if min(image.size) < least:
                 return None
             image.draft("L", (64, 64))  # a JPEG is decoded at an eighth of its size
             small = image.convert("L").resize((8, 8), Image.Resampling.BOX)

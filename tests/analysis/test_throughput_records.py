@@ -2,15 +2,18 @@
 
 import json
 import re
+from collections import Counter
 
 import pandas as pd
 import pytest
+import torch
 
 import analysis.throughput.suites as suites
 from analysis.__main__ import JOBS
 from analysis.throughput import __main__ as command
 from analysis.throughput import printed, report, roofline, specs
 from analysis.throughput.measure import TimedCell
+from analysis.throughput.one_row import one_row, products
 from analysis.throughput.suites import EAGER, OPTIMIZED, SUITES, Suite, for_each, squares
 from analysis.throughput.turns import Patience
 from analysis.throughput.variants import Workload
@@ -63,15 +66,34 @@ def test_parts_of_every_family(spec, size, expected):
 def test_profile_accounts_for_all_time_and_flops():
     frame = roofline.profile(TimedCell(PAIR, Workload((48, 48), 2)), QUICK, threads=1)
     total, parts = frame[frame.part == "all"].set_index("model"), frame[frame.part != "all"]
-    for column in ("milliseconds", "gflops", "roofline_milliseconds"):
+    for column in (
+        "milliseconds",
+        "gflops",
+        "roofline_milliseconds",
+        "one_row_milliseconds",
+        "least_milliseconds",
+    ):
         assert parts.groupby("model")[column].sum().to_dict() == pytest.approx(total[column].to_dict())
     assert total.times_roofline["micro_deit"] == pytest.approx(1)
     sparse, base = total.loc["micro_stvit"], total.loc["micro_deit"]
     assert sparse.roofline_milliseconds / base.milliseconds == pytest.approx(sparse.gflops / base.gflops)
+    roofs = frame[["roofline_milliseconds", "one_row_milliseconds"]].max(axis=1)
+    assert (frame.least_milliseconds >= roofs - 1e-9).all()
+    assert parts.least_milliseconds.to_list() == pytest.approx(roofs[parts.index].to_list())
     model = specs.build("micro_stvit", (48, 48))
     with roofline.watched(model, roofline.Stopwatch()):
         assert "forward" in vars(model.initial)
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_one_row_goes_through_every_linear_layer_once():
+    model = specs.build("micro_stvit", (48, 48))
+    found = products(model, roofline.parts(model))
+    linear = [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert len(found) == len(linear) and all(any(w is own for own in linear) for _, w in found)
+    clock = iter(range(10**6))
+    spent = one_row(found, roofline.Stopwatch(lambda: next(clock)))
+    assert spent == Counter(part for part, _ in found)  # one tick each
 
 
 def test_printed_speeds_are_held_against_themselves():

@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -149,6 +150,17 @@ def test_budgets_of_the_curve_are_cells_of_their_own():
     addresses = [cell.address for cell in (*curve.untrained(), *curve.trained())]
     assert len(set(addresses)) == len(addresses)
     assert Cell(ROWS[BASE], 0).address in addresses  # the grid's own budget is a point of the curve
+
+
+def test_the_budget_that_a_known_power_law_asks_for():
+    crops = np.array([500, 1000, 2500, 5000])
+    frame = pd.DataFrame({"row": BASE, "crops": crops, "passes": 1, "cosine": 100 - 80 * crops**-0.25})
+    likely, least, most = curve.needed(frame, 100 - 80 * 40_000**-0.25)
+    assert likely == pytest.approx(40_000) and least == pytest.approx(40_000) == pytest.approx(most)
+    assert curve.needed(frame[:3], 90) is None
+    bent = frame.assign(cosine=np.add(frame.cosine, [0, 0.5, -0.5, 0]))
+    likely, least, most = curve.needed(bent, 100 - 80 * 40_000**-0.25)
+    assert 5000 < least < likely < most
 
 
 def test_retrieval_of_equal_and_of_shuffled_features():

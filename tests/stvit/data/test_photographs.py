@@ -46,6 +46,7 @@ def test_a_folder_without_small_flat_broken_and_doubled_files(tmp_path):
     (tmp_path / "f.png").write_text("no image")
     noise(tmp_path / "g.gif", (400, 400), seed=3)
     assert [one.name for one in in_folder(tmp_path)] == ["a", "below/b"]
+    assert [one.name for one in in_folder(tmp_path, least=255)] == ["a", "below/b", "d"]
     assert [one.name for one in debian((Folder("package", tmp_path, "CC0"),))] == [
         "package/a",
         "package/below/b",
