@@ -58,6 +58,11 @@ JOBS = [
         "students of a real model, trained without labels: the ablations' conclusions again",
         ("results/distilled/cells", "results/distilled/pilot", "results/ablations/conclusions.csv"),
     ),
+    Job(
+        "real_labels",
+        "the papers' classification tables on Fashion-MNIST, trained from scratch",
+        ("results/real_labels/cells",),
+    ),
     Job("attention_maps", "who looks at whom, and the captions in numbers", (CHECKPOINTS,)),
     Job("token_maps", "what becomes of each patch, by every method", (CHECKPOINTS, OFF_THE_SHELF)),
     Job(

@@ -14,6 +14,7 @@ LEADING = (
     "overview",
     "offtheshelf",
     "distilled",
+    "real_labels",
     "complexity",
     "throughput",
     "attention_maps",

@@ -7,12 +7,14 @@ python -m analysis.pareto --data photos --methods stvit dynamicvit bat --tune di
 
 All methods run over a sweep of keep rates: as they are, or each trained first, without labels (--tune distill).
 Quality is how well the reduced model agrees with the dense one; FLOPs are counted; speed and memory are measured in
-turns with the dense model. What is measured is kept: a sweep that is stopped continues where it was.
+turns with the dense model. What is measured is kept: a sweep that is stopped, or that --minutes ended, continues where
+it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -62,7 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="default: all")
     parser.add_argument("--batch", type=at_least(1), default=8, help="images a batch when timed (8)")
     parser.add_argument("--device", default="cpu", help="where speed and memory are measured (cpu)")
-    parser.add_argument("--threads", type=at_least(1), default=1, help="of the processor (1)")
+    cores = os.cpu_count() or 1
+    parser.add_argument("--threads", type=at_least(1), default=cores, help=f"of the processor (all {cores})")
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="begin no other setting after so many; 0: measure all"
+    )
     parser.add_argument(
         "--quality", choices=tuple(QUALITIES), help="default: answers, else the class feature"
     )
@@ -93,6 +99,7 @@ def swept(args: argparse.Namespace) -> int:
     request = SweepRequest(
         args.model, args.data, args.size, args.crops, tuple(args.rates), tuple(args.methods), args.batch, args.device,
         args.threads, args.seed, args.kept, TuningBudget(args.tune_crops, args.tune_passes) if args.tune else None,
+        args.minutes,
     )  # fmt: skip
     found = sweep.run(request)
     quality = choice.quality_of(found.rows, args.quality)

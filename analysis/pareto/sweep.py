@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,7 @@ class SweepRequest:
     data: a folder of images; None for the photographs that packages ship
     size: the side of the crops in pixels; None for what the model was made for
     batch, device, threads: where speed and memory are measured
+    minutes: begin no other setting after so many, though one at least; 0: measure all
     tune: train each setting for so much before it is measured; None: as it is
     """
 
@@ -49,6 +52,7 @@ class SweepRequest:
     seed: int = 0
     kept: Path = OWN
     tune: TuningBudget | None = None
+    minutes: float = 0
 
 
 class Sweep(NamedTuple):
@@ -69,12 +73,20 @@ def run(request: SweepRequest, bar: bool = True) -> Sweep:
     """Measure what no earlier run has kept, and tabulate all of it."""
     import torch
 
+    begun = time.monotonic()
     check_device(str(torch.device(request.device)))
     torch.set_num_threads(request.threads)
     study, tuner = begin(request)
     plan, notes = settings.plan(study.dense, study.cost, request.methods, request.rates)
     plan = sorted(plan, key=lambda one: request.rates.index(one.rate) if one.rate else len(request.rates))
-    measured = finish(plan, partial(read, study, request), partial(work, study, request, tuner), bar=bar)
+    one = in_time(request.minutes, begun, partial(work, study, request, tuner))
+    results = finish(plan, partial(read, study, request), one, bar=bar)
+    measured = [result for result in results if result is not None]
+    if len(measured) < len(plan):
+        notes = [
+            *notes,
+            f"{len(plan) - len(measured)} of {len(plan)} settings are left: the same command goes on",
+        ]
     content = json.loads((study.folder / cells.STUDY_FILE).read_text(encoding="utf-8"))
     frame = tables.table({**content, "cells": [cell for cell, _ in measured]})
     speeds = {(cell["row"], cell["rate"]): speed for cell, speed in measured}
@@ -84,6 +96,20 @@ def run(request: SweepRequest, bar: bool = True) -> Sweep:
     for name in ("times_as_fast", "images_per_second", "memory_share"):
         frame[name] = [speeds[key][name] for key in keys]
     return Sweep(frame, notes, content)
+
+
+def in_time(minutes: float, begun: float, work: Callable) -> Callable:
+    """``work`` that gives None once so many minutes are over, after one result at least; 0: it always works."""
+    done = 0
+
+    def one(setting: Setting):
+        nonlocal done
+        if minutes and done and time.monotonic() - begun > 60 * minutes:
+            return None
+        done += 1
+        return work(setting)
+
+    return one
 
 
 def begin(request: SweepRequest) -> tuple[cells.CropStudy, Tuner | None]:

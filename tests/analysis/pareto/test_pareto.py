@@ -69,6 +69,18 @@ def test_what_was_measured_is_read_and_what_was_not_is_measured(request_, found,
     assert len(list(request_.kept.glob("*/speed-cpu-1-2/*.json"))) == 1
 
 
+def test_minutes_end_a_sweep_and_the_same_command_goes_on(request_, found, tmp_path):
+    request = replace(request_, kept=tmp_path, minutes=1e-9)
+    left = []
+    for _ in range(len(found.rows)):
+        part = sweep.run(request, bar=False)
+        left.append(len(found.rows) - len(part.rows))
+        assert (part.notes[-1:] == [f"{left[-1]} of 3 settings are left: the same command goes on"]) == (
+            left[-1] > 0
+        )
+    assert left == [2, 1, 0]
+
+
 def table(**qualities):
     """Rows of (speed, share, quality)."""
     lines = [
