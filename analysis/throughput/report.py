@@ -149,7 +149,12 @@ def section(r: Report, folder: Path, name: str, one: dict) -> None:
             "break_even",
             "From which value on each method is faster, at the median and at the lower quartile; empty: nowhere.",
         ),
-        ("parts", "Where the time goes; the roofline is the first model's FLOP/s."),
+        (
+            "parts",
+            "Where the time goes. The roofline is the first model's FLOP/s; one row: the part's products with a single "
+            "row, which is what reading its weights and calling them cost; least: the larger of both; calls: operations "
+            "of torch in a forward.",
+        ),
         (
             "split",
             "Milliseconds of an image that each method's overhead takes, by what it does, and its part of all.",
@@ -160,12 +165,29 @@ def section(r: Report, folder: Path, name: str, one: dict) -> None:
     if (folder / "measured" / name / "parts.csv").exists():
         from analysis.throughput import figures
 
+        r.prose(in_the_way(read(folder, name, "parts")))
+
         r.figure(
             f"{name}_times",
             figures.parts(read(folder, name, "parts")),
             "Milliseconds of an image in each part; |: what its FLOPs would take at the first model's rate.",
             alt="Bars for the time of each part of each model, with a mark at the roofline",
         )
+
+
+def in_the_way(parts: pd.DataFrame) -> str:
+    """How fast a model could be beside the first one of its batch, if each of its parts took its least time."""
+    if "least_milliseconds" not in parts:
+        return ""
+    words, whole = [], parts[parts.part == "all"]
+    for base, *others in (list(same.itertuples()) for _, same in whole.groupby("base", sort=False)):
+        for one in others:
+            words.append(
+                f"{one.model} is {base.milliseconds / one.milliseconds:.2f} times as fast as {base.model} here, and would "
+                f"be {base.milliseconds / one.least_milliseconds:.2f} times as fast if each of its parts took its least "
+                f"time: FLOPs alone promise {base.gflops / one.gflops:.2f}."
+            )
+    return " ".join(words)
 
 
 def pictures(r: Report, folder: Path, frames: dict[str, pd.DataFrame]) -> None:

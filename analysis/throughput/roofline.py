@@ -145,15 +145,23 @@ def profile(cell: TimedCell, patience: Patience = USUAL, threads: int = 2) -> pd
         models = [Variant(spec, cell.modes[0]).build(work) for spec in cell.models]
         spent = time_parts(models, work, patience)
         rows_alone = [time_one_row(model, work, patience) for model in models]
+        calls = [count_calls(model, work.inputs()) for model in models]
     counts = {spec: specs.count(spec, work.size, work.dense) for spec in cell.models}
     base = cell.models[0]
     rate = counts[base].total * work.batch_size / sum(spent[0].values())  # multiply-adds a second
     frames = []
-    for spec, model, seconds, alone in zip(cell.models, models, spent, rows_alone, strict=True):
+    for spec, model, seconds, alone, called in zip(
+        cell.models, models, spent, rows_alone, calls, strict=True
+    ):
         flops = flops_of_parts(parts(model), counts[spec].modules, counts[spec].total)
-        frames.append(rows(spec, seconds, flops, rate, work.batch_size, alone))
+        frame = rows(spec, seconds, flops, rate, work.batch_size, alone)
+        frames.append(
+            frame.assign(calls=[called.total() if part == "all" else called[part] for part in frame.part])
+        )
     frame = pd.concat(frames, ignore_index=True)
-    return frame.assign(batch_size=work.batch_size, image_size=size_text(work.size), device=work.device)
+    return frame.assign(
+        base=base, batch_size=work.batch_size, image_size=size_text(work.size), device=work.device
+    )
 
 
 def time_parts(models: Sequence[nn.Module], work, patience: Patience) -> list[dict[str, float]]:
@@ -185,6 +193,23 @@ def time_one_row(model: nn.Module, work, patience: Patience) -> dict[str, float]
     clock, found = clock_of(work.device), products(model, parts(model))
     rounds = [one_row(found, Stopwatch(clock)) for _ in range(patience.warmup + patience.rounds)]
     return {part: statistics.median(r[part] for r in rounds[patience.warmup :]) for part in rounds[-1]}
+
+
+def count_calls(model: nn.Module, inputs) -> Counter:
+    """How many operations of torch a forward of each part calls."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    watch, calls = Stopwatch(), Counter()
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            calls[watch.running[-1]] += 1
+            return operation(*args, **(kwargs or {}))
+
+    with torch.inference_mode(), watched(model, watch), Counting():
+        watch.timed(REST, model)(inputs)
+    return calls
 
 
 def clock_of(device: str) -> Callable[[], float]:

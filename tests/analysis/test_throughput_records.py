@@ -80,10 +80,32 @@ def test_profile_accounts_for_all_time_and_flops():
     roofs = frame[["roofline_milliseconds", "one_row_milliseconds"]].max(axis=1)
     assert (frame.least_milliseconds >= roofs - 1e-9).all()
     assert parts.least_milliseconds.to_list() == pytest.approx(roofs[parts.index].to_list())
+    (base, own), said = total.itertuples(), report.in_the_way(frame)
+    assert f"{base.milliseconds / own.milliseconds:.2f} times as fast as micro_deit here" in said
+    assert f"{base.milliseconds / own.least_milliseconds:.2f} times as fast if each" in said
+    assert report.in_the_way(frame.drop(columns="least_milliseconds")) == ""
     model = specs.build("micro_stvit", (48, 48))
     with roofline.watched(model, roofline.Stopwatch()):
         assert "forward" in vars(model.initial)
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_calls_are_those_of_each_part():
+    model, images = specs.build("micro_stvit", (48, 48)), torch.zeros(2, 3, 48, 48)
+    calls = roofline.count_calls(model, images)
+    assert set(calls) == {
+        "patch embedding",
+        "base blocks",
+        "pooling",
+        "STGM",
+        "semantic blocks",
+        "head",
+        "the rest",
+    }
+    with torch.inference_mode(), torch.profiler.profile() as seen:
+        model(images)
+    top = sum(event.count for event in seen.key_averages() if event.key.startswith("aten::"))
+    assert 50 < calls.total() <= top  # the profiler sees those within others, too
 
 
 def test_one_row_goes_through_every_linear_layer_once():
