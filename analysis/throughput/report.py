@@ -152,8 +152,8 @@ def section(r: Report, folder: Path, name: str, one: dict) -> None:
         (
             "parts",
             "Where the time goes. The roofline is the first model's FLOP/s; one row: the part's products with a single "
-            "row, which is what reading its weights and calling them cost; least: the larger of both; calls: operations "
-            "of torch in a forward.",
+            "row, which is what reading its weights and calling them cost; least: the larger of both; calls: torch's "
+            "operations in a forward.",
         ),
         (
             "split",
@@ -183,9 +183,9 @@ def in_the_way(parts: pd.DataFrame) -> str:
     for base, *others in (list(same.itertuples()) for _, same in whole.groupby("base", sort=False)):
         for one in others:
             words.append(
-                f"{one.model} is {base.milliseconds / one.milliseconds:.2f} times as fast as {base.model} here, and would "
-                f"be {base.milliseconds / one.least_milliseconds:.2f} times as fast if each of its parts took its least "
-                f"time: FLOPs alone promise {base.gflops / one.gflops:.2f}."
+                f"{one.model} is {base.milliseconds / one.milliseconds:.2f} times as fast as {base.model} here, and "
+                f"would be {base.milliseconds / one.least_milliseconds:.2f} times as fast if each of its parts took its "
+                f"least time: FLOPs alone promise {base.gflops / one.gflops:.2f}."
             )
     return " ".join(words)
 
