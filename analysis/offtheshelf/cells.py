@@ -38,8 +38,13 @@ class CropStudy(NamedTuple):
     cost: Callable[[object], int]
 
 
-def begin(subject, head, crops: Crops, folder: Path, seed: int, size: int) -> CropStudy:
-    """Run the dense model on all crops, and describe the study in its folder."""
+def begin(
+    subject, head, crops: Crops, folder: Path, seed: int, size: int, counter: Callable | None = None
+) -> CropStudy:
+    """Run the dense model on all crops, and describe the study in its folder.
+
+    counter: of (model, size), the multiply-adds of an image; default ``multiply_adds``
+    """
     images = normalised(crops.images, subject.model)
     content = {
         "model": subject.name,
@@ -53,7 +58,7 @@ def begin(subject, head, crops: Crops, folder: Path, seed: int, size: int) -> Cr
     place = Path(folder) / address
     reference = measure.outputs(subject.model, images, head)
     place.mkdir(parents=True, exist_ok=True)
-    cost = priced(place / COSTS_FILE, size)
+    cost = priced(place / COSTS_FILE, size, counter)
     if not (place / STUDY_FILE).exists():
         tokens = measure.tokens_left(subject.model, images[:1])
         dense = {"multiply_adds": cost(subject.model), "tokens": tokens}
@@ -145,8 +150,9 @@ def is_dense(model, study: CropStudy) -> bool:
     return torch.allclose(features, study.reference.features[:count], atol=1e-3, rtol=1e-3)
 
 
-def priced(path: Path, size: int) -> Callable[[object], int]:
-    """``multiply_adds`` that remembers, in ``path``, the models that it has counted."""
+def priced(path: Path, size: int, counter: Callable | None = None) -> Callable[[object], int]:
+    """``counter`` (``multiply_adds``) that remembers, in ``path``, the models that it has counted."""
+    counter = counter or multiply_adds
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def cost(model) -> int:
@@ -155,7 +161,7 @@ def priced(path: Path, size: int) -> Callable[[object], int]:
         args = {name: value for name, value in model._model_args.items() if name != "method"} if code else {}
         key = f"{method} {code} {json.dumps(plain(args), sort_keys=True)}"
         if key not in known:
-            known[key] = multiply_adds(model, size)
+            known[key] = counter(model, size)
             write(known, path)
         return known[key]
 

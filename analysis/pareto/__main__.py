@@ -6,9 +6,9 @@ python -m analysis.pareto --model runs/mine/model --data photos --methods bat ev
 python -m analysis.pareto --data photos --methods stvit dynamicvit bat --tune distill --tune-crops 4000
 
 All methods run over a sweep of keep rates: as they are, or each trained first, without labels (--tune distill).
-Quality is how well the reduced model agrees with the dense one; FLOPs are counted; speed and memory are measured in
-turns with the dense model. What is measured is kept: a sweep that is stopped, or that --minutes ended, continues where
-it was.
+Quality is how well the reduced model agrees with the dense one; FLOPs are those of products and convolutions; speed
+and memory are measured in turns with the dense model. What is measured is kept: a sweep that is stopped, or that
+--minutes ended, continues where it was.
 """
 
 from __future__ import annotations

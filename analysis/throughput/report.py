@@ -184,7 +184,7 @@ def in_the_way(parts: pd.DataFrame) -> str:
         for one in others:
             words.append(
                 f"{one.model} is {base.milliseconds / one.milliseconds:.2f} times as fast as {base.model} here, and "
-                f"would be {base.milliseconds / one.least_milliseconds:.2f} times as fast if each of its parts took its "
+                f"would be {base.milliseconds / one.least_milliseconds:.2f} times as fast if each part took its "
                 f"least time: FLOPs alone promise {base.gflops / one.gflops:.2f}."
             )
     return " ".join(words)

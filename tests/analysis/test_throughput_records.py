@@ -82,7 +82,7 @@ def test_profile_accounts_for_all_time_and_flops():
     assert parts.least_milliseconds.to_list() == pytest.approx(roofs[parts.index].to_list())
     (base, own), said = total.itertuples(), report.in_the_way(frame)
     assert f"{base.milliseconds / own.milliseconds:.2f} times as fast as micro_deit here" in said
-    assert f"{base.milliseconds / own.least_milliseconds:.2f} times as fast if each" in said
+    assert f"{base.milliseconds / own.least_milliseconds:.2f} times as fast if each part" in said
     assert report.in_the_way(frame.drop(columns="least_milliseconds")) == ""
     model = specs.build("micro_stvit", (48, 48))
     with roofline.watched(model, roofline.Stopwatch()):
