@@ -107,8 +107,8 @@ SUITES = {
     ),
     "single": Suite(
         "one image at a time: the parts of DeiT-S and DeiT-B with 16 semantic tokens, and what stands in their way",
-        tuple(cell(models, 1) for models in (DEIT_S_PAIR, DEIT_B_PAIR)),
-        patient(30),
+        tuple(cell(models, 1, EAGER, OPTIMIZED) for models in (DEIT_S_PAIR, DEIT_B_PAIR)),
+        patient(45),
         parts=tuple(cell(models, 1) for models in (DEIT_S_PAIR, DEIT_B_PAIR)),
     ),
     "swin": Suite(
