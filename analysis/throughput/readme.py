@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from analysis.results import ROOT
 from analysis.throughput import report
 from analysis.throughput.alike import beside_alike
-from analysis.throughput.suites import DEIT_S_PAIR, RIVAL_MODELS, SWIN_S_MODELS, VIDEO
+from analysis.throughput.suites import DEIT_B_PAIR, DEIT_S_PAIR, RIVAL_MODELS, SWIN_S_MODELS, VIDEO
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,8 @@ def sentences(folder: Path = report.FOLDER) -> str:
     first = (
         f"Against timm's models, by turns on {config['threads']} CPU cores ({config['instructions']}): STViT-DeiT-T, "
         f"-S, -B {of_deits('ratio', 32)} times as fast at batch 32 (by FLOPs {of_deits('limit', 32)}) and "
-        f"{of_deits('ratio', 1)} at batch 1, EViT and BAT at keep rate 0.7 {listed(peers)} at batch 32 "
+        f"{of_deits('ratio', 1)} at batch 1{one_at_a_time(frames, records)}, "
+        f"EViT and BAT at keep rate 0.7 {listed(peers)} at batch 32 "
         f"({listed(limits)}), STViT-Swin-S and STViT-R-Swin-S {listed(swins)} at batch 8 ({listed(swin_limits)}), "
         f"STViT on Video Swin-T and -S {listed(videos)}; no GPU has been measured."
     )
@@ -54,6 +55,14 @@ def sentences(folder: Path = report.FOLDER) -> str:
         "from one run to another on a shared machine all these ratios differ by 5 to 15 %."
     )
     return f"{first} {second}"
+
+
+def one_at_a_time(frames: dict[str, pd.DataFrame], records: dict) -> str:
+    """The run of its own at batch 1, once it is measured."""
+    if "single" not in frames:
+        return ""
+    ratios = listed(value(frames["single"], pair[1], "ratio", 1) for pair in (DEIT_S_PAIR, DEIT_B_PAIR))
+    return f" (-S and -B {ratios} in a run of its own, {records['single']['config']['instructions']})"
 
 
 def in_runtimes(frame: pd.DataFrame | None, records: dict) -> str:
