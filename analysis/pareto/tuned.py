@@ -34,7 +34,7 @@ class TuningBudget(NamedTuple):
     passes: int
 
     def __str__(self) -> str:
-        return f"{self.passes} passes over {self.crops:,} crops"
+        return f"{self.passes} {'pass' if self.passes == 1 else 'passes'} over {self.crops:,} crops"
 
 
 def split(photographs: Sequence[Photograph]) -> tuple[list[Photograph], list[Photograph]]:
