@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from analysis.throughput.roofline import Stopwatch
-
 
 def products(model: nn.Module, parts: dict[str, str]) -> list[tuple[str, Tensor]]:
     """(part, weights) of every linear layer, in the model's order; ``parts``: part of each module, by its name."""
@@ -28,8 +26,8 @@ def products(model: nn.Module, parts: dict[str, str]) -> list[tuple[str, Tensor]
     return found
 
 
-def one_row(found: list[tuple[str, Tensor]], watch: Stopwatch) -> Counter:
-    """Seconds of each part's products with one row."""
+def one_row(found: list[tuple[str, Tensor]], watch) -> Counter:
+    """Seconds of each part's products with one row; ``watch`` is a ``roofline.Stopwatch``."""
     import torch
     import torch.nn.functional as F
 

@@ -97,7 +97,7 @@ def test_known_users_of_shared_modules():
     for job in JOBS:
         for path in runner.dependencies(job):
             users.setdefault(path.relative_to(runner.ROOT).as_posix(), set()).add(job.name)
-    assert users["analysis/shared/cells.py"] == {"ablations", "dense", "video"}
+    assert users["analysis/shared/cells.py"] == {"ablations", "dense", "real_labels", "video"}
     assert users["analysis/shared/token_maps.py"] == {"overview", "token_maps", "video"}
     assert {"dense", "video", "throughput", "overhead"} <= users["analysis/shared/counting.py"]
     assert "cluster_sim" not in users["stvit/layers/attention.py"]
