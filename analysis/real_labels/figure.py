@@ -14,10 +14,14 @@ NAMED = {table.name: table for table in TABLES}
 
 
 def plot(folder: Path = CELLS):
+    panels = [plot_costs]
+    if any(tables.results_of(row, folder=folder) for row in NAMED["stvit_table4"].rows):
+        panels.append(plot_methods)
+    width = style.PAGE if len(panels) > 1 else 1.5 * style.COLUMN
     with style.house_style():
-        fig, (left, right) = style.figure(style.PAGE, 2.8, columns=2)
-        plot_costs(left, folder)
-        plot_methods(right, folder)
+        fig, axes = style.figure(width, 2.8, columns=len(panels), squeeze=False)
+        for ax, panel in zip(axes[0], panels, strict=True):
+            panel(ax, folder)
     return fig
 
 
@@ -32,7 +36,7 @@ def plot_costs(ax, folder: Path) -> None:
                 values = list(tables.accuracies(records).values())
                 points.append((cost, sum(values) / len(values)))
                 ax.plot([cost] * len(values), values, "o", color=colour(row), alpha=0.5, ms=3)
-                ax.annotate(row.name, points[-1], (5, -2), textcoords="offset points", fontsize=6)
+                ax.annotate(row.name, points[-1], (6, 3), textcoords="offset points", fontsize=6)
         if points:
             ax.plot(
                 *zip(*sorted(points), strict=True), "_-", color=style.GREY, ms=10, mew=1.6, lw=0.6, zorder=0

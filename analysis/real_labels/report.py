@@ -66,8 +66,8 @@ def write(out: Path | None = None, folder: Path = CELLS) -> int:
         report.heading("What the papers conclude, and what holds here")
         report.table("conclusions", frame, caption)
         caption = (
-            "Accuracy and cost of the dense models, STViT by its number of tokens and BAT by its keep rate (left), and "
-            "of the methods at like FLOPs (right); a dot is a seed, a bar the mean of a row."
+            "Accuracy and cost of the dense models, STViT by its number of tokens and BAT by its keep rate, and of the "
+            "methods at like FLOPs, as far as they are trained; a dot is a seed, a bar the mean of a row."
         )
         alt = "Top-1 on Fashion-MNIST against multiply-adds, and top-1 of the methods at like FLOPs"
         report.figure("accuracy_and_cost", plot(folder), caption, alt)
