@@ -12,6 +12,7 @@ from analysis.real_labels import report, tables
 from analysis.real_labels.__main__ import main, named
 from analysis.real_labels.cells import RealLabelCell, pack, plan
 from analysis.real_labels.design import DENSE_ROW, TABLES
+from analysis.real_labels.figure import plot
 from analysis.real_labels.verdicts import verdicts
 from analysis.shared import twins
 from analysis.shared.rows import Claim, Row, Table
@@ -167,3 +168,11 @@ def test_the_command_line(capsys):
             main(words)
         said = capsys.readouterr().err
         assert message in said and len(said.splitlines()) == 1
+
+
+def test_the_figure_has_a_panel_for_what_is_trained(tmp_path):
+    write(tmp_path, DENSE_ROW, 0, 900)
+    assert [ax.get_xlabel() for ax in plot(tmp_path).axes] == ["multiply-adds (10⁶)"]
+    (methods,) = (table for table in TABLES if table.name == "stvit_table4")
+    write(tmp_path, methods.rows[1], 0, 880)
+    assert [ax.get_xlabel() for ax in plot(tmp_path).axes] == ["multiply-adds (10⁶)", "top-1 (%)"]
