@@ -96,6 +96,31 @@ def test_what_its_probe_says_of_labels():
     assert tome.verdict == "holds" and f"and {tome.value} beside {tome.beside} % on Fashion-MNIST" in TEXT
 
 
+def test_real_labels():
+    tokens = results("real_labels/stvit_table1.csv").set_index("row")
+    dense, four = tokens.loc["dense"], tokens.loc["4 tokens"]
+    assert dense.seeds == 4 and f"the dense one to {dense.top1} ± {dense.sd} %" in TEXT
+    assert f"{four.top1} % beside the dense model's {dense.top1} %" in TEXT
+    cost = f"at {four.mflops / dense.mflops:.0%}".replace("%", " %")
+    assert f"a difference of {four.difference} ± {four.half_width} {cost} of its multiply-adds" in TEXT
+    found = results("real_labels/conclusions.csv")
+    evidence = " ".join(found.evidence)
+    assert f"it is {told_of('intra and inter-window − adaptive', evidence)} above intra" in TEXT
+    assert f"they are {told_of('spatial and global − spatial', evidence)} above." in TEXT
+    assert f"do not help, {told_of('overlapping windows − adaptive', evidence)} below adaptive" in TEXT
+    alone = found[found.alone == "does not hold"]
+    assert len(alone) == 2 and set(alone.verdict) == {"cannot tell at this size"}
+    assert found[found.verdict == "holds"].conclusion.tolist() == [
+        "The fewest semantic tokens cost no accuracy",
+        "Overlap does not help",
+    ]
+
+
+def told_of(pair: str, evidence: str) -> str:
+    """The size of a difference and half its interval; README says by words which of the two is higher."""
+    return re.search(rf"{pair}: -([\d.]+ ± [\d.]+)", evidence).group(1)
+
+
 def test_distilled_students():
     found = results("distilled/conclusions.csv")
     evidence = " ".join(found.evidence)
