@@ -116,7 +116,7 @@ def dependencies(job: Job) -> list[Path]:
     for name in job.inputs:
         path = _where(name) / name
         files += sorted(path.rglob("*")) if path.is_dir() else [path]
-    suffixes = (".py", ".csv", ".json", ".safetensors")
+    suffixes = (".py", ".csv", ".json", ".jsonl", ".safetensors")
     return [file for file in files if file.suffix in suffixes and file.is_file() and file.name != "run.json"]
 
 

@@ -7,12 +7,12 @@ other units, never one series with a printed one.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from analysis import formats, style
 from analysis.commands import Parser, command, new_folder
 from analysis.results import PAPER, RESULTS, Report, output
+from analysis.shared import records
 
 CELLS = RESULTS / "ablations" / "cells"
 SCENE_SIZE = 48  # pixels of the scenes that our methods are compared on
@@ -79,8 +79,7 @@ def ours(folder: Path = CELLS):
     import pandas as pd
 
     rows = []
-    for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+    for record in records.read_all(folder).values():
         if record["scenes"]["size"] != SCENE_SIZE:
             continue  # other images and another training: no point of the same plane
         training, args = record["training"], record["training"].get("model_args", {})

@@ -69,6 +69,8 @@ def test_our_points_are_means_over_seeds(tmp_path):
         17.0,
     )
     assert planes.ours(tmp_path / "nothing").empty
+    trained = len(list(planes.records.read_all(planes.CELLS)))
+    assert 100 < planes.ours().seeds.sum() <= trained, "the shipped cells are in one file of lines"
     fig = planes.plot_ours(planes.ours(tmp_path))
     plt.close(fig)
 

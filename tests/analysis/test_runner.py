@@ -103,6 +103,11 @@ def test_known_users_of_shared_modules():
     assert "cluster_sim" not in users["stvit/layers/attention.py"]
 
 
+def test_cells_in_one_file_of_lines_are_inputs():
+    (job,) = (job for job in JOBS if job.name == "distilled")
+    assert runner.HOME / "results/distilled/cells/folded.jsonl" in runner.dependencies(job)
+
+
 def test_every_job_is_a_module_with_existing_inputs():
     for job in JOBS:
         module = runner.ROOT / "analysis" / job.name
