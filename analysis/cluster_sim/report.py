@@ -52,7 +52,7 @@ def _section(report: Report, name: str, options: Options) -> pd.DataFrame:
     report.table(name, shown(module, frame), caption=f"{module.TITLE}: the numbers.")
     if hasattr(module, "condense"):  # every row, for further work; the page shows the table above
         path = report.out / f"{name}_rows.csv"
-        kept.write_table(path, frame.to_csv(index=False, lineterminator="\n"))
+        kept.write_table(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.8g"))
         report.blocks[-1]["files"][path.name] = digest(path)
     if options.progress:
         print(f"  {number:>2} {name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
