@@ -78,7 +78,7 @@ def run(
         "address": cell.address,
         **cell.content(),
         "seed": cell.seed,
-        "curve": [[line["step"], round(line["loss"], 4)] for line in steps],
+        "curve": [[line["step"], round(line["loss"], 4)] for line in thinned(steps)],
         **measure(model),
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": {
@@ -89,6 +89,12 @@ def run(
     }  # fmt: skip
     records.write(folder, record)
     return record
+
+
+def thinned(steps: list, most: int = 20) -> list:
+    """Every so many of them, the last among them, that no more than ``most`` are left."""
+    every = -(-len(steps) // most) or 1
+    return steps[::-1][::every][::-1]
 
 
 def predictions(model: nn.Module, data: Any) -> Tensor:

@@ -59,3 +59,9 @@ def test_a_cell_of_another_process_is_left_to_it(run):
     assert run(range(2)) == 1 and run.ran == [1]
     lock.write_text("999999999")  # a process that is no more
     assert run(range(2)) == 1 and run.ran == [1, 0] and not lock.exists()
+
+
+@pytest.mark.parametrize("count, left", [(0, 0), (1, 1), (20, 20), (21, 11), (55, 19), (400, 20)])
+def test_a_curve_keeps_its_last_step_and_few_others(count, left):
+    kept = cells.thinned(list(range(count)))
+    assert len(kept) == left and kept == sorted(kept) and kept[-1:] == list(range(count))[-1:]
