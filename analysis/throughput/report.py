@@ -165,7 +165,9 @@ def section(r: Report, folder: Path, name: str, one: dict) -> None:
     if (folder / "measured" / name / "parts.csv").exists():
         from analysis.throughput import figures
 
-        r.prose(in_the_way(read(folder, name, "parts")))
+        words = in_the_way(read(folder, name, "parts"))
+        if words:
+            r.prose(words)
 
         r.figure(
             f"{name}_times",
