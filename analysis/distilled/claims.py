@@ -10,8 +10,9 @@ allows MARGIN points of centred cosine, which was named before any cell ran. A c
 A conclusion holds if all its comparisons do, and fails if one does. Two other ways are listed beside it. ``one
 spread`` was named before any cell ran: in step 2 one spread between seeds (``sigma``) for all rows of the grid.
 Three seeds a row refuted that (their spreads differ a hundredfold), so that it is too careful for rows that are
-nearly equal and too bold for others; step 2 became what it is when seeds 0 to 2 were known, and before seeds 3 and 4
-were looked at. ``alone`` is the pair's own interval without correction.
+nearly equal and too bold for others; step 2 became what it is when seeds 0 to 2 were known, and before any verdict
+was drawn from seeds 3 and 4, of which nine of 86 cells had been trained. ``alone`` is the pair's own interval without
+correction.
 """
 
 from __future__ import annotations

@@ -124,11 +124,12 @@ def summary(verdicts, found) -> str:
     if sigma:
         spreads = [spread(list(values.values()))[1] for values in found.values() if len(values) == len(SEEDS)]
         words += [
-            "The second way was named before the first cell ran, the first one when three of five seeds were known and "
-            "before the others were looked at, because rows do not spread alike: the standard deviation between seeds "
-            f"is {min(spreads):.2f} to {max(spreads):.2f} a row, and the one spread that rows leave unexplained "
-            f"{sigma[0]:.2f} hundredths ({sigma[1]} degrees of freedom; a difference is told to "
-            f"± {claims.half_width(found):.2f} before correction).",
+            "The way by one spread was named before the first cell ran. It takes rows to spread alike, and they do "
+            f"not: the standard deviation between seeds is {min(spreads):.2f} to {max(spreads):.2f} hundredths a row. "
+            "The way by each pair's own spread replaced it when seeds 0 to 2 were known, before any verdict was drawn "
+            "from seeds 3 and 4 (nine of their 86 cells had been trained).",
+            f"The one spread is {sigma[0]:.2f} hundredths ({sigma[1]} degrees of freedom): by it a difference is told "
+            f"to ± {claims.half_width(found):.2f} before correction.",
         ]
     return " ".join(words)
 

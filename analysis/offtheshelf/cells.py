@@ -53,6 +53,7 @@ def begin(
         "crops": len(crops.images),
         "seed": seed,
         "photographs": crops.record(),
+        **({"counter": counter.__name__} if counter else {}),
     }
     address = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     place = Path(folder) / address

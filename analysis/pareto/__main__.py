@@ -90,6 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not 0 <= args.loss < 1:
         raise ValueError(f"--loss must be from 0 to below 1, not {args.loss}")
+    if not args.minutes >= 0:
+        raise ValueError(f"--minutes must be 0 or more, not {args.minutes}")
     return swept(args)
 
 

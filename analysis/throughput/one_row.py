@@ -1,8 +1,8 @@
-"""The least time of a part: one row through its weights.
+"""What a part takes with a single row: its weights are read, and little else is done.
 
 However few tokens are left, a layer's weights are read from memory, and its products are called one by one. What that
 alone takes is the time of the same products with a single row. Where it is more than the part's FLOPs would take at
-the dense model's rate, fewer tokens save nothing more: this is what stands in the way of a small batch.
+the dense model's rate, fewer tokens save little more: this is what stands in the way of a small batch.
 """
 
 from __future__ import annotations
@@ -36,8 +36,3 @@ def one_row(found: list[tuple[str, Tensor]], watch) -> Counter:
         for (part, weight), row in zip(found, rows, strict=True):
             watch.timed(part, F.linear)(row, weight)
     return watch.spent
-
-
-def least(seconds_one_row: float | None, seconds_roofline: float) -> float:
-    """What a part cannot be faster than: its FLOPs at the dense model's rate, or one row through its weights."""
-    return max(seconds_one_row or 0.0, seconds_roofline)

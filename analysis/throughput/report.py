@@ -152,8 +152,8 @@ def section(r: Report, folder: Path, name: str, one: dict) -> None:
         (
             "parts",
             "Where the time goes. The roofline is the first model's FLOP/s; one row: the part's products with a single "
-            "row, which is what reading its weights and calling them cost; least: the larger of both; calls: torch's "
-            "operations in a forward.",
+            "row, which is what reading its weights and calling them cost; least: the larger of both, near which a "
+            "part could come (the rate is a mean: some parts beat it); calls: torch's operations in a forward.",
         ),
         (
             "split",
@@ -178,7 +178,7 @@ def section(r: Report, folder: Path, name: str, one: dict) -> None:
 
 
 def in_the_way(parts: pd.DataFrame) -> str:
-    """How fast a model could be beside the first one of its batch, if each of its parts took its least time."""
+    """How fast models are beside the first one, and would be with every part at its least time."""
     if "least_milliseconds" not in parts:
         return ""
     words, whole = [], parts[parts.part == "all"]

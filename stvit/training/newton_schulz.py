@@ -1,7 +1,7 @@
 """timm's Muon for models of many small matrices: weights of one shape together, and CPUs without bfloat16.
 
 timm's Muon makes the update of each matrix orthogonal by itself, some 20 small products a matrix. Layers of a
-transformer have matrices of the same shapes, so ``in_stacks`` makes one batched product of each: a third of the time.
+transformer have matrices of the same shapes, so ``in_stacks`` makes one batched product of each.
 
 It multiplies in bfloat16. A CPU that has no such instructions multiplies these small matrices one number at a time,
 a third of the time of training a micro model. Here (``rounded``) products are float32, of numbers rounded to

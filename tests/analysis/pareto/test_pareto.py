@@ -50,6 +50,7 @@ def test_every_setting_has_quality_speed_and_memory(found):
     )
     assert (found.rows[["times_as_fast", "images_per_second", "memory_share"]] > 0).all().all()
     assert found.where.endswith("14 crops of 7 images") and found.study["size"] == 96
+    assert found.study["counter"] == "products", "no counts of another kind are read beside its own"
     halves = found.rows[found.rows.keep_rate == 0.5]
     assert (halves.share < 0.9).all(), "the FLOPs are counted"
 
@@ -198,6 +199,8 @@ def test_photographs_are_learned_from_or_measured_on():
     [
         (["--tune-crops", "1", "--tune", "distill"], "--tune-crops"),
         (["--loss", "2"], "--loss must be from 0 to below 1, not 2.0"),
+        (["--minutes", "-1"], "--minutes must be 0 or more, not -1.0"),
+        (["--minutes", "nan"], "--minutes must be 0 or more, not nan"),
         (["--data", "nowhere"], "nowhere is not a folder of images"),
         (["--methods", "nonsense"], "unknown method 'nonsense'; choose from"),
         (["--device", "abacus"], "abacus"),
