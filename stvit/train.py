@@ -103,7 +103,8 @@ class Trainer:
         self.criterion = self.task.criterion(config, self.source, model, self.device)
         self.ema = ModelEmaV3(model, decay=config.ema_decay) if config.ema_decay else None
         self.plain, self.bare = model, optimizer
-        self.epoch, self.step, self.seconds, self.loss = 0, 0, 0.0, math.nan
+        self.epoch, self.step, self.loss = 0, 0, math.nan
+        self.seconds, self.cpu_seconds = 0.0, 0.0  # of all epochs, those before a stop too
         if saved:
             state.check_classes(saved, self.source.class_names, self.out)
             self.restore(saved)
@@ -117,11 +118,12 @@ class Trainer:
         if self.epoch == self.config.epochs:
             self.export(scores)  # it may have been killed before
         while self.epoch < self.config.epochs:
-            begun = time.perf_counter()
+            begun, cpu = time.perf_counter(), time.process_time()
             self.begin_epoch()
             self.train_epoch()
             self.epoch += 1
             self.seconds += time.perf_counter() - begun
+            self.cpu_seconds += time.process_time() - cpu
             if self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs:
                 scores = self.evaluate()
             elif self.main:
@@ -207,7 +209,8 @@ class Trainer:
         with self.autocast():
             scores = self.task.evaluate(model, self.source, self.device)
         loss = {"held_out_loss": scores.pop("loss")} if "loss" in scores else {}
-        line = {**scores, "epoch": self.epoch - 1, **loss, "seconds": round(self.seconds, 2)}
+        spent = {"seconds": round(self.seconds, 2), "cpu_seconds": round(self.cpu_seconds, 2)}
+        line = {**scores, "epoch": self.epoch - 1, **loss, **spent}
         self.journal.write(**line)
         track.write(self.accelerator, self.step, **{k: v for k, v in line.items() if k != "epoch"})
         if self.main:
@@ -223,7 +226,8 @@ class Trainer:
             state.write(
                 {
                     "config": self.config.identity(), "epoch": self.epoch, "step": self.step,
-                    "seconds": self.seconds, "class_names": list(self.source.class_names),
+                    "seconds": self.seconds, "cpu_seconds": self.cpu_seconds,
+                    "class_names": list(self.source.class_names),
                     "model": self.plain.state_dict(),
                     "optimizer": self.bare.state_dict(),
                     "ema": None if self.ema is None else self.ema.module.state_dict(),
@@ -234,6 +238,7 @@ class Trainer:
 
     def restore(self, saved: dict) -> None:
         self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]
+        self.cpu_seconds = saved.get("cpu_seconds", 0.0)  # which older states do not have
         self.plain.load_state_dict(saved["model"])
         self.bare.load_state_dict(saved["optimizer"])
         if self.ema is not None:

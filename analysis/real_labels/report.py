@@ -24,7 +24,7 @@ COLUMNS_EXPLAINED = (
     "row, paired by seed, with half the width of its 95 % interval over seeds (half_width) and over test images "
     "(half_images); gained, lost: test images that only this row, and only the first row, names rightly; mflops: "
     "counted multiply-adds, 10⁶; minutes and images_per_second: of training a seed, in the time of one core (cpu) or "
-    "by the clock (cuda)."
+    "by the clock (cuda), on machines of unlike speed, which the records name: rows are not to be compared by them."
 )
 
 

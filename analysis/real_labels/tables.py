@@ -50,6 +50,7 @@ def tabulate(table: Table, seeds=SEEDS, folder: Path = CELLS) -> pd.DataFrame:
 def of_row(row: Row, records: dict[int, dict]) -> dict:
     mean, sd, _ = spread(list(accuracies(records).values()))
     several = list(records.values())
+    timed = [r for r in several if seconds(r)]  # two were stopped on the way, by a version that lost their time
     return {
         "row": row.name,
         "printed": " / ".join(f"{value:.1f}" for value in row.printed.values()),
@@ -57,13 +58,13 @@ def of_row(row: Row, records: dict[int, dict]) -> dict:
         "top1": rounded(mean),
         "sd": rounded(sd),
         "mflops": rounded(average([r["multiply_adds"] / 1e6 for r in several])),
-        "minutes": rounded(average([seconds(r) / 60 for r in several]), 1),
-        "images_per_second": rounded(average([r["images"] / seconds(r) for r in several]), 0),
+        "minutes": rounded(average([seconds(r) / 60 for r in timed]), 1),
+        "images_per_second": rounded(average([r["images"] / seconds(r) for r in timed]), 0),
         "devices": " and ".join(sorted({r["device"] for r in several})),
     }
 
 
-def seconds(record: dict) -> float:
+def seconds(record: dict) -> float | None:
     """Of training: of the core's own time, since other work shares it, or of a GPU's clock."""
     return record["seconds"]["training_cpu" if record["device"] == "cpu" else "training"]
 

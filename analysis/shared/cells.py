@@ -69,9 +69,8 @@ def run(
     if done:
         return done
     torch.set_num_threads(1)
-    begun, cpu = time.perf_counter(), time.process_time()
-    train(cell.config(out=str(out), cache=str(cache), device=device))
-    trained, trained_cpu = time.perf_counter(), time.process_time()
+    begun = time.perf_counter()
+    spent = train(cell.config(out=str(out), cache=str(cache), device=device))
     model = load(out / "model").eval()
     steps = [line for line in journal.read(out / journal.LOG) if "step" in line]
     record = {
@@ -82,7 +81,7 @@ def run(
         **measure(model),
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": {
-            "training": round(trained - begun, 1), "training_cpu": round(trained_cpu - cpu, 1),
+            "training": round(spent["seconds"], 1), "training_cpu": round(spent["cpu_seconds"], 1),
             "all": round(time.perf_counter() - begun, 1), "threads": 1,
         },
         **environment("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"),

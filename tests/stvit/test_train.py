@@ -78,6 +78,16 @@ def test_a_killed_run_resumes_to_the_weights_of_the_unbroken_one(tmp_path):
     assert not list(broken.glob(".saving-*"))
 
 
+def test_time_before_a_stop_counts(tmp_path):
+    stopped = Trainer(small(tmp_path, epochs=2))
+    stopped.seconds, stopped.cpu_seconds = 1000.0, 2000.0
+    stopped.save = lambda: (Trainer.save(stopped), (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    scores = train(small(tmp_path, epochs=2))
+    assert 1000 < scores["seconds"] < 2000 < scores["cpu_seconds"]
+
+
 @pytest.mark.parametrize("changes", [dict(), dict(ema_decay=0.9, mixup=0.8, smoothing=0.1), dict(opt="muon")])
 def test_stopping_between_epochs_changes_nothing(tmp_path, changes):
     train(small(tmp_path / "whole", **changes))

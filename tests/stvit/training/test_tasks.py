@@ -96,7 +96,7 @@ def test_classification_says_what_it_said(tmp_path):
     steps, last = (journal.read(tmp_path / journal.LOG)[i] for i in (0, -1))
     assert list(steps) == ["epoch", "step", "loss", "lr"]
     assert list(last) == [
-        "images", "top1", "top1_half", "top5", "calibration_error", "epoch", "held_out_loss", "seconds"
+        "images", "top1", "top1_half", "top5", "calibration_error", "epoch", "held_out_loss", "seconds", "cpu_seconds"
     ]  # fmt: skip
 
 
