@@ -42,7 +42,7 @@ def plot_costs(ax, folder: Path) -> None:
                 *zip(*sorted(points), strict=True), "_-", color=style.GREY, ms=10, mew=1.6, lw=0.6, zorder=0
             )
     ax.set(xlabel="multiply-adds (10⁶)", ylabel="top-1 (%)")
-    ax.margins(x=0.25)
+    ax.margins(x=0.45)
 
 
 def plot_methods(ax, folder: Path) -> None:

@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.cluster_sim.errata import LINES
 from analysis.complexity import default_reading, errata
+from analysis.real_labels.cells import SEEDS, plan, record_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
@@ -98,11 +101,17 @@ def test_what_its_probe_says_of_labels():
 
 def test_real_labels():
     tokens = results("real_labels/stvit_table1.csv").set_index("row")
-    dense, four = tokens.loc["dense"], tokens.loc["4 tokens"]
-    assert dense.seeds == 4 and f"the dense one to {dense.top1} ± {dense.sd} %" in TEXT
-    assert f"{four.top1} % beside the dense model's {dense.top1} %" in TEXT
+    dense, four, sixteen = (tokens.loc[name] for name in ("dense", "4 tokens", "16 tokens"))
+    assert dense.seeds == 5 and f"the dense one to {dense.top1:.2f} ± {dense.sd:.2f} %" in TEXT
+    finished = Counter(replace(cell, seed=0).address for cell in plan() if record_of(cell))
+    complete = sum(seeds == len(SEEDS) for seeds in finished.values())
+    assert f"{complete} of {len(plan()) // len(SEEDS)} models, five seeds each" in TEXT
+    assert f"{four.top1:.2f} % beside the dense model's {dense.top1:.2f} %" in TEXT
     cost = f"at {four.mflops / dense.mflops:.0%}".replace("%", " %")
-    assert f"a difference of {four.difference} ± {four.half_width} {cost} of its multiply-adds" in TEXT
+    assert f"a difference of {four.difference:.2f} ± {four.half_width:.2f} {cost} of its multiply-adds" in TEXT
+    assert f"above the dense model by {sixteen.difference:.2f} ± {sixteen.half_width:.2f}," in TEXT
+    kept = results("real_labels/bat_keep_rates.csv").set_index("row").loc["keep rate 0.7"]
+    assert f"of its own dense model ({kept.difference:+.2f} ± {kept.half_width:.2f})" in TEXT
     found = results("real_labels/conclusions.csv")
     evidence = " ".join(found.evidence)
     assert f"it is {told_of('intra and inter-window − adaptive', evidence)} above intra" in TEXT
