@@ -52,11 +52,17 @@ def _section(report: Report, name: str, options: Options) -> pd.DataFrame:
     report.table(name, shown(module, frame), caption=f"{module.TITLE}: the numbers.")
     if hasattr(module, "condense"):  # every row, for further work; the page shows the table above
         path = report.out / f"{name}_rows.csv"
-        kept.write_table(path, frame.to_csv(index=False, lineterminator="\n", float_format="%.8g"))
+        rows = frame.map(eight_digits)
+        kept.write_table(path, rows.to_csv(index=False, lineterminator="\n", float_format="%.8g"))
         report.blocks[-1]["files"][path.name] = digest(path)
     if options.progress:
         print(f"  {number:>2} {name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     return frame
+
+
+def eight_digits(value):
+    """The values of a list, such as a path of steps, to as many digits as processors agree on; others as they are."""
+    return [float(f"{one:.8g}") for one in value] if isinstance(value, list) else value
 
 
 def _errata(report: Report, lines: pd.DataFrame) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.cluster_sim.__main__ import main
 from analysis.cluster_sim.experiments import NAMES
+from analysis.cluster_sim.report import eight_digits
 
 
 def run(*words):
@@ -109,3 +110,8 @@ def test_an_experiment_with_files(tmp_path, capsys):
 def test_formats(fmt, mark, capsys):
     assert main(["--n", "32", "--trials", "20", fmt]) == 0
     assert mark in capsys.readouterr().out
+
+
+def test_paths_of_steps_have_the_digits_that_processors_agree_on():
+    assert eight_digits([0.00046211272682894115, 1.0, 2e-9]) == [0.00046211273, 1.0, 2e-9]
+    assert eight_digits("Gaussian") == "Gaussian" and eight_digits(0.123456789123) == 0.123456789123
