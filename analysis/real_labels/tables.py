@@ -50,7 +50,7 @@ def tabulate(table: Table, seeds=SEEDS, folder: Path = CELLS) -> pd.DataFrame:
 def of_row(row: Row, records: dict[int, dict]) -> dict:
     mean, sd, _ = spread(list(accuracies(records).values()))
     several = list(records.values())
-    timed = [r for r in several if seconds(r)]  # two were stopped on the way, by a version that lost their time
+    timed = [r for r in several if seconds(r)]  # two cells were stopped on the way, and lost their time
     return {
         "row": row.name,
         "printed": " / ".join(f"{value:.1f}" for value in row.printed.values()),

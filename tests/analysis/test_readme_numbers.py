@@ -108,7 +108,9 @@ def test_real_labels():
     assert f"{complete} of {len(plan()) // len(SEEDS)} models, five seeds each" in TEXT
     assert f"{four.top1:.2f} % beside the dense model's {dense.top1:.2f} %" in TEXT
     cost = f"at {four.mflops / dense.mflops:.0%}".replace("%", " %")
-    assert f"a difference of {four.difference:.2f} ± {four.half_width:.2f} {cost} of its multiply-adds" in TEXT
+    assert (
+        f"a difference of {four.difference:.2f} ± {four.half_width:.2f} {cost} of its multiply-adds" in TEXT
+    )
     assert f"above the dense model by {sixteen.difference:.2f} ± {sixteen.half_width:.2f}," in TEXT
     kept = results("real_labels/bat_keep_rates.csv").set_index("row").loc["keep rate 0.7"]
     assert f"of its own dense model ({kept.difference:+.2f} ± {kept.half_width:.2f})" in TEXT
