@@ -47,12 +47,14 @@ def plot_costs(ax, folder: Path) -> None:
 
 def plot_methods(ax, folder: Path) -> None:
     """One line for each trained method of Table 4, its seeds as dots."""
-    trained = [(row, tables.results_of(row, folder=folder)) for row in NAMED["stvit_table4"].rows]
-    trained = [(row, list(tables.accuracies(records).values())) for row, records in trained if records]
-    for place, (row, values) in enumerate(trained):
+    table = NAMED["stvit_table4"]
+    found = tables.accuracies_of(table, folder=folder)
+    trained = [row for row in table.rows if found[row.name]]
+    for place, row in enumerate(trained):
+        values = list(found[row.name].values())
         ax.plot(values, [place] * len(values), "o", color=colour(row), alpha=0.5, ms=3)
         ax.plot(sum(values) / len(values), place, "|", color=colour(row), ms=11, mew=1.6)
-    ax.set_yticks(range(len(trained)), [row.name for row, _ in trained], fontsize=6)
+    ax.set_yticks(range(len(trained)), [row.name for row in trained], fontsize=6)
     ax.set(xlabel="top-1 (%)", ylim=(len(trained) - 0.5, -0.5))
 
 

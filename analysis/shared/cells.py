@@ -69,8 +69,8 @@ def run(
     if done:
         return done
     torch.set_num_threads(1)
-    begun = time.perf_counter()
-    spent = train(cell.config(out=str(out), cache=str(cache), device=device))
+    spent = train(cell.config(out=str(out), cache=str(cache), device=device))  # before a stop, too
+    trained = time.perf_counter()
     model = load(out / "model").eval()
     steps = [line for line in journal.read(out / journal.LOG) if "step" in line]
     record = {
@@ -82,7 +82,7 @@ def run(
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": {
             "training": round(spent["seconds"], 1), "training_cpu": round(spent["cpu_seconds"], 1),
-            "all": round(time.perf_counter() - begun, 1), "threads": 1,
+            "all": round(spent["seconds"] + time.perf_counter() - trained, 1), "threads": 1,
         },
         **environment("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"),
     }  # fmt: skip

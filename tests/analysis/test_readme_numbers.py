@@ -119,6 +119,9 @@ def test_real_labels():
     assert f"it is {told_of('intra and inter-window − adaptive', evidence)} above intra" in TEXT
     assert f"they are {told_of('spatial and global − spatial', evidence)} above." in TEXT
     assert f"do not help, {told_of('overlapping windows − adaptive', evidence)} below adaptive" in TEXT
+    by_itself = found.set_index("conclusion").alone
+    assert by_itself["More semantic tokens than the fewest beat the dense model"] == "holds"
+    assert by_itself["BAT at keep rate 0.7 stays within half a point of the dense model"] == "holds"
     alone = found[found.alone == "does not hold"]
     assert len(alone) == 2 and set(alone.verdict) == {"cannot tell at this size"}
     assert found[found.verdict == "holds"].conclusion.tolist() == [
