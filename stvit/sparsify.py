@@ -21,6 +21,7 @@ from stvit.hosts import find_host
 from stvit.hosts.plain import choice_names
 from stvit.hosts.refused import why_not
 from stvit.layers.pooling import Grid
+from stvit.models.recovered_vit import RecoveredTokens, filter_recovered
 from stvit.models.reduced_vit import method_choices
 from stvit.models.registry import register
 from stvit.models.vit import SemanticTokens, filter_checkpoint
@@ -44,7 +45,8 @@ def sparsify(
     tokens: semantic tokens of STViT (16), a number or (rows, columns); some methods have such a choice too
     at: the layer from which STViT has semantic tokens (5, counted from 1), or the layers in which a method reduces
         (default: the method's own)
-    choices: of STViT stgm_layers, pooling, initialization, position, keep_prefix; of a method its own, such as
+    choices: of STViT stgm_layers, pooling, initialization, position, keep_prefix; with recovery=True (STViT-R: dumbbell
+        units, all tokens behind the last) units, reuse, pooling, initialization; of a method its own, such as
         keep_rate=0.7 or r=8; an unknown one is an error that names those there are
 
     A timm Swin gets its semantic tokens in windows: see ``stvit.models.sparsified_swin`` for what it takes.
@@ -84,11 +86,15 @@ def _build(base: str, **kwargs) -> nn.Module:
     method = kwargs.get("method", "stvit")
     choices = {name: kwargs.pop(name) for name in choice_names(method) if name in kwargs}
     if method == "stvit":
-        choices.update(tokens=choices.pop("num_semantic_tokens", 16), at=choices.pop("stgm_at", 5))
+        choices["tokens"] = choices.pop("num_semantic_tokens", 16)
+        if not choices.get("recovery"):
+            choices["at"] = choices.pop("stgm_at", 5)
     return sparsify(create_model(base, **kwargs), **choices)
 
 
 def _filter(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    if isinstance(model, RecoveredTokens):
+        return filter_recovered(state_dict, model)
     keep = filter_checkpoint if isinstance(model, SemanticTokens) else checkpoint_filter_fn
     return keep(state_dict, model)
 

@@ -28,6 +28,7 @@ from stvit.layers.window_options import WORDS
 from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.models.micro_swin import DenseSwin
 from stvit.models.placed import ReducedBeit, ReducedEva
+from stvit.models.recovered_vit import RecoveredTokens
 from stvit.models.reduced_vit import ReducedViT
 from stvit.models.sparsified_swin import CHOICES as SWIN_CHOICES
 from stvit.models.stvit_swin import STViTRSwin, STViTSwin
@@ -46,6 +47,7 @@ PARTS = ("__init__", "equip")
 CLASSES = (
     VisionTransformer, SwinTransformer, STViT, SemanticTokens, ReducedViT, LVViT, STViTLVViT, ReducedLVViT,
     STViTSwin, STViTRSwin, STViTVideoSwin, VideoSwin, DenseSwin, ReducedEva, ReducedBeit,
+    RecoveredTokens,
 )  # fmt: skip
 
 

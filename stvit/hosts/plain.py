@@ -12,6 +12,7 @@ from torch import nn
 from stvit.fast.token_linear import for_many_tokens
 from stvit.layers.pooling import Grid
 from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
+from stvit.models.recovered_vit import RECOVERY_CHOICES, STViTR, STViTRDistilled
 from stvit.models.reduced_vit import ReducedTokens, ReducedViT, find_method, method_choices
 from stvit.models.vit import (
     DEIT_DEFAULTS,
@@ -49,15 +50,16 @@ REDUCED: dict[type[nn.Module], type[nn.Module]] = {
     VisionTransformerDistilled: ReducedDistilled,
     LVViT: ReducedLVViT,
 }
-DENSE = {sparse: dense for table in (SPARSE, REDUCED) for dense, sparse in table.items()}
+RECOVERED: dict[type[nn.Module], type[nn.Module]] = {
+    VisionTransformer: STViTR,
+    VisionTransformerDistilled: STViTRDistilled,
+}
+DENSE = {sparse: dense for table in (SPARSE, REDUCED, RECOVERED) for dense, sparse in table.items()}
 DEFAULTS = {  # what the factories of registered models set
     STViT: DEIT_DEFAULTS,
     STViTLVViT: dict(global_pool="avg", fc_norm=False),
     ReducedViT: dict(dynamic_img_size=True),
 }
-
-
-EQUIPMENT = ("initial", "position", "stgm", "num_semantic_tokens", "semantic_grid", "num_kept_prefix_tokens")
 
 
 def sparsify_plain(
@@ -71,6 +73,8 @@ def sparsify_plain(
     reason = obstacle(model)
     if reason:
         raise ValueError(f"cannot sparsify {type(model).__name__}: {reason}")
+    if method == "stvit" and choices.pop("recovery", False):
+        return recovered(model, tokens, at, choices)
     if method == "stvit":
         kinds = SPARSE
         check_semantic_choices(choices)
@@ -100,6 +104,31 @@ def equipped(model: nn.Module, kind: type[nn.Module], choices: dict) -> nn.Modul
     return sparse
 
 
+def recovered(
+    model: nn.Module, tokens: int | Grid | None, at: int | Sequence[int] | None, choices: dict
+) -> nn.Module:
+    """``model`` in dumbbell units, STViT-R's, whose last layer gives all tokens again."""
+    if type(model) not in RECOVERED:
+        known = ", ".join(kind.__name__ for kind in RECOVERED)
+        raise ValueError(
+            f"cannot sparsify {type(model).__name__} with recovery: its head reads few tokens; plain ViTs can be: {known}"
+        )
+    unknown = sorted(set(choices) - set(RECOVERY_CHOICES))
+    if at is not None or unknown:
+        wrong = f"at={at!r}" if at is not None else repr(unknown[0])
+        raise ValueError(
+            f"with recovery there is no choice {wrong}; there are tokens, {', '.join(RECOVERY_CHOICES[1:])}; units say "
+            "where the STGM stands"
+        )
+    if choices.get("units") is not None:
+        choices["units"] = [list(unit) for unit in choices["units"]]
+    sparse = equipped(
+        model, RECOVERED[type(model)], {**choices, "num_semantic_tokens": 16 if tokens is None else tokens}
+    )
+    sparse._model_args["recovery"] = True
+    return sparse
+
+
 def densify_plain(model: nn.Module) -> nn.Module:
     """A copy of a sparsified ``model`` as the plain ViT it came from; see ``stvit.densify``."""
     if type(model) not in DENSE:
@@ -112,7 +141,7 @@ def densify_plain(model: nn.Module) -> nn.Module:
         del plain.method
         return plain
     plain.blocks = nn.Sequential(*map(_plain_block, plain.blocks))
-    for name in EQUIPMENT:
+    for name in model.equipment:
         delattr(plain, name)
     patch = plain.feature_info[0]["reduction"]
     plain.feature_info = [dict(info, reduction=patch) for info in plain.feature_info]
@@ -163,4 +192,4 @@ def restore_origin(plain: nn.Module, sparse: type[nn.Module]) -> None:
 
 
 def choice_names(method: str) -> tuple[str, ...]:
-    return SEMANTIC_CHOICES if method == "stvit" else ("method", "at", *method_choices(method))
+    return (*SEMANTIC_CHOICES, *RECOVERY_CHOICES) if method == "stvit" else ("method", "at", *method_choices(method))

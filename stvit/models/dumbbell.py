@@ -64,7 +64,7 @@ class DumbbellStage(SwinTransformerStage):
         self.window = tuple(stage.blocks[0].window_size)
         self.options = options.fitted(self.window)
         dim = stage.blocks[0].dim
-        self.plan = _plan(units, len(stage.blocks), self.options.reuse)
+        self.plan = plan_units(units, len(stage.blocks))
         self.blocks = nn.Sequential(
             *(self.layer(*spot, block) for spot, block in zip(self.plan, stage.blocks, strict=True))
         )
@@ -173,8 +173,8 @@ def semantic_layer(block: nn.Module, options: SemanticOptions, grid: Grid) -> Wi
     return WindowedSemanticLayer.from_swin(block, options.layer_scale)
 
 
-def _plan(units: tuple[Dumbbell, ...], depth: int, reuse: bool) -> list[tuple[str, int, int]]:
-    """For each layer of the stage its role, its place in it and its unit; ValueError if they do not fit."""
+def plan_units(units: tuple[Dumbbell, ...], depth: int) -> list[tuple[str, int, int]]:
+    """For each of ``depth`` layers its role, its place in it and its unit; ValueError if they do not fit."""
     plan = [
         (role, place, number)
         for number, unit in enumerate(units)
@@ -183,7 +183,7 @@ def _plan(units: tuple[Dumbbell, ...], depth: int, reuse: bool) -> list[tuple[st
     ]
     if len(plan) != depth or not units:
         raise ValueError(
-            f"units of {[sum(unit) for unit in units]} layers do not fill a stage of {depth} layers; "
+            f"units of {[sum(unit) for unit in units]} layers do not fill {depth} layers; "
             "a unit is (image, stgm, semantic, recovery) layers"
         )
     for number, unit in enumerate(units):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from timm.models._features import feature_take_indices
 from torch import Tensor
 
+from stvit.layers.pooling import Grid
+
 FORMATS = ("NCHW", "NLC")
 
 
@@ -60,3 +62,9 @@ class Intermediates:
         if with_prefix:
             features = list(zip(features, prefixes, strict=True))
         return features if intermediates_only else (self.normed(last), features)
+
+
+def to_map(tokens: Tensor, grid: Grid | None) -> Tensor:
+    if grid is None:
+        raise ValueError("multi-scale semantic tokens form no map; ask for output_fmt='NLC'")
+    return tokens.transpose(1, 2).unflatten(2, grid).contiguous()  # (B, C, h, w)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from stvit.fast.groups import POOLING, in_groups
 from stvit.layers.pooling import Grid, IntraInterPooling
 from stvit.layers.semantic import GlobalCenters
-from stvit.models.intermediates import Intermediates
+from stvit.models.intermediates import Intermediates, to_map
 from stvit.models.registry import DEIT_SIZES, register
 from stvit.models.semantic_layers import semantic_layers
 from stvit.reduce.plan import read_back
@@ -32,6 +32,8 @@ class SemanticTokens(Intermediates):
     after the STGM it is kept in front of the semantic tokens if the head reads it, else it is dropped.
     Layers keep timm's names: new are only ``initial``, ``position`` and ``blocks.*.centers``.
     """
+
+    equipment = ("initial", "position", "stgm", "num_semantic_tokens", "semantic_grid", "num_kept_prefix_tokens")
 
     def equip(
         self,
@@ -146,7 +148,7 @@ class SemanticTokens(Intermediates):
             prefix = self.num_kept_prefix_tokens if semantic else self.num_prefix_tokens
             prefixes.append(tokens[:, :prefix])
             grid = self.semantic_grid if semantic else image_grid
-            features.append(_to_map(tokens[:, prefix:], grid) if maps else tokens[:, prefix:])
+            features.append(to_map(tokens[:, prefix:], grid) if maps else tokens[:, prefix:])
         return last, features, prefixes
 
     def restored(self, images: Tensor, dropped: str = "zero") -> Tensor:
@@ -252,12 +254,6 @@ def refuse_nothing(images: Tensor) -> None:
     """timm's ViTs fail on an empty batch where they look for its shape; say so first."""
     if not torch.jit.is_tracing() and images.shape[0] == 0:
         raise ValueError(f"the batch holds no images: its shape is {tuple(images.shape)}")
-
-
-def _to_map(tokens: Tensor, grid: Grid | None) -> Tensor:
-    if grid is None:
-        raise ValueError("multi-scale semantic tokens form no map; ask for output_fmt='NLC'")
-    return tokens.transpose(1, 2).unflatten(2, grid).contiguous()  # (B, C, h, w)
 
 
 def filter_checkpoint(state_dict: dict[str, Tensor], model: STViT) -> dict[str, Tensor]:

@@ -219,7 +219,7 @@ def test_reused_tokens_pool_once():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (dict(units=((1, 2, 2, 2),)), "do not fill a stage of 6 layers"),
+        (dict(units=((1, 2, 2, 2),)), "do not fill 6 layers"),
         (dict(units=((1, 2, 3, 0),)), "must recover the map"),
         (dict(units=((1, 0, 4, 1),)), "at least one STGM layer"),
         (dict(units=((1, 1, 1, 0), (1, 1, 0, 1))), "recovers no image tokens"),
