@@ -54,7 +54,8 @@ def distill(
     full: all layers learn, not only those after the base
     out: folder of checkpoint and journal (default: none is kept)
     cache: folder for the teacher's tokens, where they are too many for the memory
-    options: of ``TrainConfig``, such as epochs, batch_size, lr, precision, seed
+    options: of ``TrainConfig``, such as epochs, batch_size, lr, precision, seed; map_weight=1 learns the teacher's map
+        too, for a student that has one (``sparsify(…, recovery=True)``)
     """
     from stvit.train import (
         train,  # a command of its own, which ``import stvit`` must not have imported before it runs
@@ -64,7 +65,7 @@ def distill(
     check_fit(student, teacher, done)
     if isinstance(images, (str, Path)):
         images, held_out = named_images(str(images), teacher, options)
-    taught, test = asked(teacher, images, held_out, done, cache)
+    taught, test = asked(teacher, images, held_out, done, cache, options.get("map_weight", 0) > 0)
     student = copy.deepcopy(student)
     architecture = getattr(student, "pretrained_cfg", {}).get("architecture", "")
     named = {"model": architecture} if architecture and is_model(architecture) else {}
@@ -83,7 +84,7 @@ def named_images(data: str, teacher: nn.Module, options: dict) -> tuple[Tensor, 
     return unlabelled(data, size, counts["train_images"], counts["eval_images"], counts["data_seed"])
 
 
-def asked(teacher, images, held_out, done: int, cache) -> tuple[Taught, Taught]:
+def asked(teacher, images, held_out, done: int, cache, maps: bool = False) -> tuple[Taught, Taught]:
     """What the teacher says of both sets, after the layers that the student shares with it."""
     if held_out is None:
         if isinstance(images, Taught):
@@ -95,7 +96,7 @@ def asked(teacher, images, held_out, done: int, cache) -> tuple[Taught, Taught]:
         cut = len(images) - max(1, len(images) // 10)
         images, held_out = images[:cut], images[cut:]
     sets = [
-        given if isinstance(given, Taught) else ask(teacher, given, (done,), cache)[done]
+        given if isinstance(given, Taught) else ask(teacher, given, (done,), cache, maps=maps)[done]
         for given in (images, held_out)
     ]
     for given in sets:

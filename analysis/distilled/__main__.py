@@ -20,7 +20,7 @@ from analysis import formats
 from analysis.commands import Parser, command
 from analysis.distilled import cells, curve
 from analysis.distilled.cells import Cell
-from analysis.distilled.design import BASE, ROWS, SCALES, SEEDS, TIERS
+from analysis.distilled.design import BASE, LOOKED_AT_TWICE, MORE_SEEDS, ROWS, SCALES, SEEDS, TIERS
 
 PILOT_SEED, PILOT_RATES = 90, (2.5e-5, 5e-5, 1e-4, 2e-4, 6e-4)  # one rate for all parameters
 
@@ -41,6 +41,7 @@ def plan(scale: str) -> list[Cell]:
         *curve.trained(SEEDS[:1]),
         *chain(*late),
         *curve.trained(),
+        *(Cell(ROWS[name], seed) for name in LOOKED_AT_TWICE for seed in MORE_SEEDS),
     ]
 
 

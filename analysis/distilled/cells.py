@@ -10,6 +10,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ class Cell:
     @property
     def options(self) -> dict:
         """Of ``stvit.distill``."""
-        return {**self.scale.training, **self.training}
+        learned = dict(map_weight=1.0) if self.row.maps else {}
+        return {**self.scale.training, **learned, **self.training}
 
     def content(self) -> dict:
         return {
@@ -67,6 +69,15 @@ class World:
     photographs: dict[str, list[str]]
     device: str = "cpu"
 
+    @cached_property
+    def saliency(self) -> Tensor:
+        """(n, pixels): what the trained head reads from the teacher's maps of the held-out crops."""
+        import stvit
+        from analysis.distilled.maps import saliency
+
+        test = next(iter(self.test.values()))
+        return saliency(stvit.saliency_head(), test.maps, test.grid)
+
 
 def open_world(
     cache: Path = CACHE, folder: str | Path = "", scale: Budget = GRID, device: str = "cpu"
@@ -79,9 +90,14 @@ def open_world(
     crops = images.crops(cache, scale.crops, scale.test, SIZE, folder)
     teacher = stvit.pretrained(MODEL, quiet=True, img_size=SIZE).to(device)
     learned = ask(
-        teacher, crops["train"][: scale.taught], LAYERS, cache, precision=scale.training["precision"]
+        teacher,
+        crops["train"][: scale.taught],
+        LAYERS,
+        cache,
+        precision=scale.training["precision"],
+        maps=True,
     )
-    test = ask(teacher, crops["test"], LAYERS, cache)
+    test = ask(teacher, crops["test"], LAYERS, cache, maps=True)
     return World(teacher.cpu(), learned, test, crops["owner"], crops["photographs"], device)
 
 
@@ -150,7 +166,7 @@ def trained(cell: Cell, world: World) -> dict:
     begun, cpu = time.perf_counter(), time.process_time()
     student = student_of(cell, world).to(world.device)
     seconds = {"training": time.perf_counter() - begun, "training_cpu": time.process_time() - cpu}
-    found = measured(student, world, done, cell.options["precision"])
+    found = measured(student, world, done, cell.options["precision"], cell.row.maps)
     seconds["all_cpu"] = time.process_time() - cpu
     return {
         **told, **found, "seconds": {name: round(value, 1) for name, value in seconds.items()},
@@ -158,21 +174,29 @@ def trained(cell: Cell, world: World) -> dict:
     }  # fmt: skip
 
 
-def measured(student: nn.Module, world: World, done: int, precision: str = "no") -> dict:
-    """Centred cosine of each held-out crop's class feature to the teacher's, and how often it is the nearest one."""
+def measured(student: nn.Module, world: World, done: int, precision: str = "no", maps: bool = False) -> dict:
+    """Centred cosine of each held-out crop's class feature to the teacher's, and how often it is the nearest one.
+
+    maps: and how like the student's maps are to the teacher's
+    """
     import torch
 
+    from analysis.distilled.maps import fidelity
     from stvit.training.bfloat16 import mixed_precision
     from stvit.training.distill import cosine, said
     from stvit.training.late_layers import LateLayers
 
     test, center = world.test[done], world.train[done].features.mean(dim=0)
-    late = LateLayers(student, done, test.grid).eval()
-    batches = [test.batch(numbers) for numbers in torch.arange(len(test)).split(100)]
+    late = LateLayers(student, done, test.grid, maps=maps).eval()
+    batches = (test.batch(numbers) for numbers in torch.arange(len(test)).split(100))
     with mixed_precision(world.device, precision):
-        features = torch.cat([f.float().cpu() for f, _ in said(late, batches)])
+        outputs = torch.cat(
+            [f.float().cpu() for f, _ in said(late, batches)]
+        )  # (n, C), with maps (n, 1 + N, C)
+    features = outputs[:, 0] if maps else outputs
     values = cosine(features, test.features, center)
     return {
+        **(fidelity(outputs[:, 1:], world.train[done], test, world.saliency, world.owner) if maps else {}),
         "cosine": round(float(values.mean()), 6),
         "retrieved": round(retrieved(features - center, test.features - center), 4),
         "by_photograph": by_photograph(values.numpy(), np.asarray(world.owner)).round(6).tolist(),

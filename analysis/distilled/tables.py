@@ -9,8 +9,8 @@ import pandas as pd
 
 from analysis.bootstrap import draws, interval
 from analysis.distilled.cells import CELLS, PILOT, Cell, read
-from analysis.distilled.claims import Found, half_width
-from analysis.distilled.design import ROWS, SEEDS, TABLES, TIERS, StudentTable
+from analysis.distilled.claims import Found, alike, half_width
+from analysis.distilled.design import ROWS, SEEDS, TABLES, TIERS, Student, StudentTable, seeds_of
 from analysis.shared import records
 from analysis.shared.statistics import average, paired, rounded, spread
 
@@ -19,52 +19,75 @@ COLUMNS = (
     "row", "printed", "seeds", "cosine", "sd", "difference", "half_width", "pooled", "low", "high", "retrieved",
     "mflops", "cpu_seconds",
 )  # fmt: skip
+OF_MAPS = ["places", "cosine", *COLUMNS[-3:]]
 
 
 def records_of(name: str, folder: Path = CELLS) -> dict[int, dict]:
     """The records of a row that exist, by seed."""
-    found = {seed: read(Cell(ROWS[name], seed), folder) for seed in SEEDS}
+    found = {seed: read(Cell(ROWS[name], seed), folder) for seed in seeds_of(name)}
     return {seed: record for seed, record in found.items() if record}
 
 
 def cosines(folder: Path = CELLS) -> Found:
-    """Row → seed → mean centred cosine over the held-out crops, in points."""
+    """Row → seed → mean over the held-out crops in points, of the centred cosine or of what maps are compared by."""
     found = {name: records_of(name, folder) for name in ROWS}
     return {
-        name: {seed: POINTS * record["cosine"] for seed, record in records.items()}
+        name: {seed: POINTS * record[measure(ROWS[name])] for seed, record in records.items()}
         for name, records in found.items()
         if records
     }
 
 
+def measure(of: Student | StudentTable) -> str:
+    """By which students are compared: a name in their records."""
+    return "correlation" if of.maps else "cosine"
+
+
 def tabulate(table: StudentTable, folder: Path = CELLS) -> pd.DataFrame:
     """A line a row; differences are to the table's first row."""
-    found, half = cosines(folder), half_width(cosines(folder))
+    found = alike(cosines(folder), table.maps)
     base, *_ = table.rows
+    name_of = measure(table)
     lines = []
     for name, printed in table.rows.items():
         records, own = records_of(name, folder), found.get(name, {})
         mean, sd, _ = spread(list(own.values()))
-        difference, _, width = spread(paired(own, found.get(base, {})) if name != base else [])
-        complete = name != base and len(own) == len(found.get(base, {})) == len(SEEDS)
-        low, high = between_photographs(records, records_of(base, folder)) if complete else (None, None)
+        gaps = paired(own, found.get(base, {})) if name != base else []
+        difference, _, width = spread(gaps)
+        complete = len(gaps) >= len(SEEDS)
+        pooled = half_width(found, seeds=len(gaps)) if complete else None
+        low, high = (
+            between_photographs(records, records_of(base, folder), name_of) if complete else (None, None)
+        )
         lines.append(
             {
-                "row": name, "printed": printed, "seeds": len(own), "cosine": rounded(mean), "sd": rounded(sd),
+                "row": name, "printed": printed, "seeds": len(own), name_of: rounded(mean), "sd": rounded(sd),
                 "difference": rounded(difference), "half_width": rounded(width),
-                "pooled": rounded(half) if complete else None, "low": rounded(low), "high": rounded(high),
+                "pooled": rounded(pooled), "low": rounded(low), "high": rounded(high),
+                **({"places": part(records, "places"), "cosine": part(records, "cosine")} if table.maps else {}),
                 "retrieved": rounded(average([POINTS * r["retrieved"] for r in records.values()]), 1),
                 "mflops": rounded(average([r["multiply_adds"] / 1e6 for r in records.values()]), 0),
                 "cpu_seconds": rounded(average([r["seconds"]["training_cpu"] for r in records.values()]), 0),
             }
         )  # fmt: skip
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    if not table.maps:
+        return pd.DataFrame(lines, columns=list(COLUMNS))
+    return pd.DataFrame(
+        lines, columns=[name_of if name == "cosine" else name for name in COLUMNS[:-3]] + OF_MAPS
+    )
 
 
-def between_photographs(one: dict[int, dict], other: dict[int, dict]) -> tuple[float, float]:
+def part(records: dict[int, dict], name: str) -> float | None:
+    return rounded(average([POINTS * record[name] for record in records.values()]))
+
+
+def between_photographs(
+    one: dict[int, dict], other: dict[int, dict], name: str = "cosine"
+) -> tuple[float, float]:
     """95 % of bootstrap means of the difference over photographs, each the mean over its crops and the seeds."""
     common = sorted(one.keys() & other.keys())
-    gaps = [np.subtract(one[s]["by_photograph"], other[s]["by_photograph"]) for s in common]
+    key = "by_photograph" if name == "cosine" else f"{name}_by_photograph"
+    gaps = [np.subtract(one[s][key], other[s][key]) for s in common]
     values = POINTS * np.mean(gaps, axis=0)
     return interval(values, draws(len(values)))
 
@@ -75,7 +98,12 @@ def progress(folder: Path = CELLS) -> pd.DataFrame:
     for number, tier in enumerate(TIERS, 1):
         counts = [len(records_of(row.name, folder)) for row in tier]
         lines.append(
-            {"tier": number, "rows": len(tier), "cells": len(tier) * len(SEEDS), "finished": sum(counts)}
+            {
+                "tier": number,
+                "rows": len(tier),
+                "cells": sum(len(seeds_of(row.name)) for row in tier),
+                "finished": sum(counts),
+            }
         )
     return pd.DataFrame(lines)
 

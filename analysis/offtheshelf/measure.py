@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from analysis.offtheshelf import fates
+from analysis.shared.likeness import correlation
 from stvit.models.reduced_vit import put_back
 from stvit.reduce import Plan, compose
 
@@ -121,13 +122,6 @@ def answers(dense: nn.Module, features: Tensor, reference: Tensor) -> dict[str, 
     with torch.inference_mode():
         same = classifier(features).argmax(dim=1) == classifier(reference).argmax(dim=1)
     return {"agreement": same.float()}
-
-
-def correlation(one: Tensor, two: Tensor) -> Tensor:
-    """Pearson's, row by row; 0 where a row is constant."""
-    one, two = (row - row.mean(dim=1, keepdim=True) for row in (one.double(), two.double()))
-    norms = one.norm(dim=1) * two.norm(dim=1)
-    return torch.where(norms > 1e-12, (one * two).sum(dim=1) / norms.clamp_min(1e-12), 0.0).float()
 
 
 def salient(maps: Tensor) -> Tensor:

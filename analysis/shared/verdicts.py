@@ -38,16 +38,21 @@ def judge(relation: str, differences: list[float], half: float | None = None) ->
 
 
 def judge_together(
-    cases: list[tuple[str, list[float]]], level: float = 0.05, margin: float = MARGIN
+    cases: list[tuple[str, list[float]]],
+    level: float = 0.05,
+    margin: float = MARGIN,
+    looks: list[int] | None = None,
 ) -> list[str]:
     """All comparisons of a study, (relation, differences) each, judged at once: Holm's correction of their p values.
 
     Cases with too few seeds are not run, and are not among the tests that are paid for.
+    looks: how often each case was judged, this time included; its p value is multiplied by that
     """
     run = [number for number, (_, differences) in enumerate(cases) if len(differences) >= FEWEST]
     found = [strongest(*cases[number], margin) for number in run]
+    paid = [p * (1 if looks is None else looks[number]) for number, (p, _) in zip(run, found, strict=True)]
     verdicts = [NOT_RUN] * len(cases)
-    for number, p, (_, verdict) in zip(run, holm([p for p, _ in found]), found, strict=True):
+    for number, p, (_, verdict) in zip(run, holm(paid), found, strict=True):
         verdicts[number] = verdict if p < level else OPEN
     return verdicts
 

@@ -109,9 +109,9 @@ def recovered(
 ) -> nn.Module:
     """``model`` in dumbbell units, STViT-R's, whose last layer gives all tokens again."""
     if type(model) not in RECOVERED:
-        known = ", ".join(kind.__name__ for kind in RECOVERED)
         raise ValueError(
-            f"cannot sparsify {type(model).__name__} with recovery: its head reads few tokens; plain ViTs can be: {known}"
+            f"cannot sparsify {type(model).__name__} with recovery, which is for "
+            f"{' and '.join(kind.__name__ for kind in RECOVERED)}"
         )
     unknown = sorted(set(choices) - set(RECOVERY_CHOICES))
     if at is not None or unknown:
@@ -192,4 +192,8 @@ def restore_origin(plain: nn.Module, sparse: type[nn.Module]) -> None:
 
 
 def choice_names(method: str) -> tuple[str, ...]:
-    return (*SEMANTIC_CHOICES, *RECOVERY_CHOICES) if method == "stvit" else ("method", "at", *method_choices(method))
+    return (
+        (*SEMANTIC_CHOICES, *RECOVERY_CHOICES)
+        if method == "stvit"
+        else ("method", "at", *method_choices(method))
+    )

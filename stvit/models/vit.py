@@ -33,7 +33,14 @@ class SemanticTokens(Intermediates):
     Layers keep timm's names: new are only ``initial``, ``position`` and ``blocks.*.centers``.
     """
 
-    equipment = ("initial", "position", "stgm", "num_semantic_tokens", "semantic_grid", "num_kept_prefix_tokens")
+    equipment = (
+        "initial",
+        "position",
+        "stgm",
+        "num_semantic_tokens",
+        "semantic_grid",
+        "num_kept_prefix_tokens",
+    )
 
     def equip(
         self,

@@ -95,6 +95,10 @@ class TrainConfig:
         False, "distill: let all layers learn, not only those behind the base's unchanged ones"
     )
     adapters: int = option(0, "distill: rank of adapters (LoRA) that learn in place of weights (0: none)")
+    map_weight: float = option(
+        0.0,
+        "distill: weight of the map's loss beside the class feature's, for students with a token for each place",
+    )
     distill_from: str = option("", "the dense teacher: timm:NAME, or the folder of a checkpoint")
     distill_weight: float = option(0.5, "share of the loss that is the teacher's")
     distill_temperature: float = option(1.0, "softens teacher and student")
@@ -181,7 +185,7 @@ LOWEST = {
     "epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0, "layer_decay": 0, "clip_grad": 0, "warmup_epochs": 0,
     "warmup_lr": 0, "min_lr": 0, "drop_path": 0, "smoothing": 0, "mixup": 0, "cutmix": 0, "color_jitter": 0,
     "reprob": 0, "padding": 0, "ema_decay": 0, "distill_weight": 0, "keep_rate": 0, "tokens": 0,
-    "token_weight": 0, "repeats": 1, "backbone_rate": 0, "threads": 0, "adapters": 0, "log_every": 1,
+    "token_weight": 0, "repeats": 1, "backbone_rate": 0, "threads": 0, "adapters": 0, "map_weight": 0, "log_every": 1,
     "eval_every": 1, "seed": 0,
 }  # fmt: skip
 

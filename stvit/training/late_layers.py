@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from stvit.models.recovered_vit import RecoveredTokens
 from stvit.training.adapters import add_adapters
-from stvit.training.taught import feature_of
+from stvit.training.taught import feature_of, map_of
 
 EMBEDDING = ("patch_embed.", "cls_token", "reg_token", "dist_token", "pos_embed", "norm_pre.")
 HEADS = ("head.", "head_dist.", "aux_head.")
@@ -20,13 +21,20 @@ class LateLayers(nn.Module):
     """A student as a function of its teacher's tokens, or of images where ``done`` is 0.
 
     adapters: rank of the matrices that learn in place of the linear layers' weights (see ``adapters.py``); 0: none
+    maps: give the image tokens behind the class feature too, (B, 1 + N, C) of a student that has all N at the end
     """
 
     def __init__(
-        self, student: nn.Module, done: int, grid: tuple[int, int], full: bool = False, adapters: int = 0
+        self,
+        student: nn.Module,
+        done: int,
+        grid: tuple[int, int],
+        full: bool = False,
+        adapters: int = 0,
+        maps: bool = False,
     ):
         super().__init__()
-        self.student, self.done, self.grid = student, done, grid
+        self.student, self.done, self.grid, self.maps = student, done, grid, maps
         if adapters:
             learns_with = add_adapters(student, adapters, done)
         for name, parameter in student.named_parameters():
@@ -36,8 +44,11 @@ class LateLayers(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         student = self.student
         if self.done == 0:
-            return feature_of(student, student.forward_features(inputs))
-        return feature_of(student, student.normed(student.forward_from(inputs, self.grid, self.done)))
+            last = student.forward_features(inputs)
+        else:
+            last = student.normed(student.forward_from(inputs, self.grid, self.done))
+        feature = feature_of(student, last)
+        return torch.cat([feature[:, None], map_of(student, last)], dim=1) if self.maps else feature
 
     def set_keep_rate(self, keep_rate: float) -> None:
         self.student.set_keep_rate(keep_rate)
@@ -67,6 +78,11 @@ def is_base(name: str, done: int) -> bool:
 def layers_kept(student: nn.Module, full: bool = False) -> int:
     """How many first layers need not be computed again: those that the student has in common with its teacher."""
     return 0 if full else int(getattr(student, "unchanged_layers", 0))
+
+
+def gives_maps(student: nn.Module) -> bool:
+    """Has the student a token for each place of the image at its end?"""
+    return isinstance(student, RecoveredTokens)
 
 
 def check_fit(student: nn.Module, teacher: nn.Module, done: int) -> None:

@@ -46,7 +46,7 @@ CLASSIFICATION_ALONE = (
     "smoothing", "mixup", "cutmix", "auto_augment", "reprob", "distill_from", "keep_rate", "base", "annotator",
 )  # fmt: skip
 LABELS_ALONE = tuple(name for name in CLASSIFICATION_ALONE if name not in ("base", "keep_rate"))
-DISTILLATION_ALONE = ("full", "adapters")
+DISTILLATION_ALONE = ("full", "adapters", "map_weight")
 
 Loss = Callable[[Callable, Any, Any], Tensor]  # of (forward, images, targets)
 

@@ -4,6 +4,7 @@
     taught.inputs     (N, prefix + n, C) half precision, in memory or mapped from a file
     taught.features   (N, C), what the teacher's classifier reads
     taught.batch(numbers)                            # the two as float32, for training
+    taught.maps       (N, n, C) half precision, if asked for: its image tokens after the last norm
 
 After layer 0 the inputs are the images themselves, for students whose first layers learn too.
 """
@@ -15,8 +16,9 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -29,7 +31,8 @@ from stvit.training.bfloat16 import mixed_precision
 
 BATCH = 50
 SHARE = 0.5  # of the free memory, or 0.9 of the free disk, that may be taken
-FEATURES = "features.npy"
+FEATURES, MAPS = "features.npy", "maps"
+Kind: TypeAlias = "int | str"  # of tokens that are kept: after a layer, or MAPS
 
 
 @dataclass
@@ -47,19 +50,25 @@ class Taught:
     grid: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    maps: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.features)
 
     def first(self, count: int) -> Taught:
         """The first ``count`` images (all, where there are fewer)."""
-        return Taught(self.inputs[:count], self.features[:count], self.done, self.grid, self.mean, self.std)
+        maps = None if self.maps is None else self.maps[:count]
+        return replace(self, inputs=self.inputs[:count], features=self.features[:count], maps=maps)
 
-    def batch(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, numbers: Tensor, maps: bool = False) -> tuple[Tensor, Tensor]:
+        """Inputs, and features (b, C); with ``maps`` features and map in one, (b, 1 + n, C)."""
         inputs = self.inputs[numbers]
         if self.done == 0:
             inputs = normalise(inputs, self.mean, self.std)
-        return inputs.float(), self.features[numbers].float()
+        features = self.features[numbers].float()
+        if maps:
+            features = torch.cat([features[:, None], self.maps[numbers].float()], dim=1)
+        return inputs.float(), features
 
 
 def ask(
@@ -69,32 +78,40 @@ def ask(
     folder: str | Path = "",
     quiet: bool = True,
     precision: str = "no",
+    maps: bool = False,
 ) -> dict[int, Taught]:
     """Run ``teacher`` once over ``images`` (N, 3, H, W) uint8 and keep its tokens after each of ``layers``.
 
     folder: keep them in files there, which another run over the same images reads again; else in memory
     precision: bf16 computes in mixed precision, which halves the time on a recent processor
+    maps: keep the image tokens after the last norm too, for students that learn the whole map
     """
     layers = sorted(set(layers))
     check_images(images, teacher)
     shape = tokens_of(teacher, images)
-    check_room(len(images), shape, [layer for layer in layers if layer], folder)
+    kinds = [*(layer for layer in layers if layer), *([MAPS] if maps else [])]
+    check_room(len(images), shape, len(kinds), folder)
     place = Path(folder) / address(teacher, images, precision) if folder else None
-    kept = None if place is None else read(place, layers)
+    kept = None if place is None else read(place, kinds)
     if kept is None:
-        kept = run(teacher, images, layers, shape, place, quiet, precision)
+        kept = run(teacher, images, kinds, shape, place, quiet, precision)
     tokens, features = kept
     grid, cfg = grid_of(teacher, images), getattr(teacher, "pretrained_cfg", {})
     pixels = tuple(cfg.get("mean", (0.5,) * 3)), tuple(cfg.get("std", (0.5,) * 3))
     return {
-        layer: Taught(tokens[layer] if layer else images, features, layer, grid, *pixels) for layer in layers
+        layer: Taught(tokens[layer] if layer else images, features, layer, grid, *pixels, tokens.get(MAPS))
+        for layer in layers
     }
 
 
-def run(teacher, images, layers, shape, place, quiet, precision) -> tuple[dict[int, Tensor], Tensor]:
-    """Tokens by layer, and features, written to ``place`` if there is one: files have their names when whole."""
+def run(teacher, images, kinds, shape, place, quiet, precision) -> tuple[dict[Kind, Tensor], Tensor]:
+    """Tokens by kind, and features, written to ``place`` if there is one: files have their names when whole."""
     count, tokens, channels = len(images), *shape
-    arrays = {layer: space((count, tokens, channels), place, layer) for layer in layers if layer}
+    grid = grid_of(teacher, images)
+    arrays = {
+        kind: space((count, grid[0] * grid[1] if kind == MAPS else tokens, channels), place, kind)
+        for kind in kinds
+    }
     features, modes = [], [(module, module.training) for module in teacher.modules()]
     teacher.eval()
     cfg, device = getattr(teacher, "pretrained_cfg", {}), next(teacher.parameters()).device
@@ -104,30 +121,38 @@ def run(teacher, images, layers, shape, place, quiet, precision) -> tuple[dict[i
             part = slice(start, min(start + BATCH, count))
             found, feature = look(teacher, normalise(images[part], *pixels).to(device), arrays)
             features.append(feature.float().cpu())
-            for layer, array in arrays.items():
-                array[part] = found[layer].half().cpu().numpy()
+            for kind, array in arrays.items():
+                array[part] = found[kind].half().cpu().numpy()
     for module, mode in modes:
         module.training = mode
     features = torch.cat(features)
     if place is not None:
         finish(arrays, features, place)
-        return read(place, layers)
-    return {layer: torch.from_numpy(array) for layer, array in arrays.items()}, features
+        return read(place, kinds)
+    return {kind: torch.from_numpy(array) for kind, array in arrays.items()}, features
 
 
-def look(teacher: nn.Module, images: Tensor, layers: Iterable[int]) -> tuple[dict[int, Tensor], Tensor]:
-    """Tokens (B, prefix + n, C) as they leave each of ``layers`` (from 1), and the class feature (B, C)."""
-    found: dict[int, Tensor] = {}
+def look(teacher: nn.Module, images: Tensor, kinds: Iterable[Kind]) -> tuple[dict[Kind, Tensor], Tensor]:
+    """Tokens (B, prefix + n, C) as they leave layers (from 1), the map (B, n, C), and the class feature (B, C)."""
+    found: dict[Kind, Tensor] = {}
     with ExitStack() as stack:
-        for layer in layers:
-            hook = lambda _, __, output, layer=layer: found.update({layer: output})  # noqa: E731
-            stack.callback(teacher.blocks[layer - 1].register_forward_hook(hook).remove)
-        return found, feature_of(teacher, teacher.forward_features(images))
+        for layer in kinds:
+            if layer != MAPS:
+                hook = lambda _, __, output, layer=layer: found.update({layer: output})  # noqa: E731
+                stack.callback(teacher.blocks[layer - 1].register_forward_hook(hook).remove)
+        last = teacher.forward_features(images)
+        found[MAPS] = map_of(teacher, last)
+        return found, feature_of(teacher, last)
 
 
 def feature_of(model: nn.Module, tokens: Tensor) -> Tensor:
     """Tokens after the last norm → (B, C), what the classifier reads."""
     return model.forward_head(tokens, pre_logits=True)
+
+
+def map_of(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Tokens after the last norm → (B, n, C), those of the image."""
+    return tokens[:, getattr(model, "num_prefix_tokens", 0) :]
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -161,9 +186,9 @@ def grid_of(teacher: nn.Module, images: Tensor) -> tuple[int, int]:
     return int(grid[0]), int(grid[1])
 
 
-def check_room(count: int, shape: tuple[int, int], layers: list[int], folder: str | Path) -> None:
+def check_room(count: int, shape: tuple[int, int], kinds: int, folder: str | Path) -> None:
     """ValueError where the tokens take more than may be taken, with what to do."""
-    needed = count * shape[0] * shape[1] * 2 * len(layers)
+    needed = count * shape[0] * shape[1] * 2 * kinds
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         free, where = 0.9 * shutil.disk_usage(folder).free, f"the disk of {folder}"
@@ -186,30 +211,30 @@ def address(teacher: nn.Module, images: Tensor, precision: str) -> str:
     return f"taught-{state.hexdigest()[:16]}{'' if precision == 'no' else f'-{precision}'}"
 
 
-def space(shape: tuple[int, ...], place: Path | None, layer: int) -> np.ndarray:
+def space(shape: tuple[int, ...], place: Path | None, kind: Kind) -> np.ndarray:
     if place is None:
         return np.empty(shape, np.float16)
     place.mkdir(parents=True, exist_ok=True)
-    return open_memmap(place / f".part-{os.getpid()}-{layer}.npy", "w+", np.float16, shape)
+    return open_memmap(place / f".part-{os.getpid()}-{kind}.npy", "w+", np.float16, shape)
 
 
-def finish(arrays: dict[int, np.ndarray], features: Tensor, place: Path) -> None:
+def finish(arrays: dict[Kind, np.ndarray], features: Tensor, place: Path) -> None:
     scratch = place / f".part-{os.getpid()}-{FEATURES}"
     np.save(scratch, features.numpy())
     os.replace(scratch, place / FEATURES)
-    for layer, array in arrays.items():
+    for kind, array in arrays.items():
         array.flush()
-        os.replace(place / f".part-{os.getpid()}-{layer}.npy", place / f"{layer}.npy")
+        os.replace(place / f".part-{os.getpid()}-{kind}.npy", place / f"{kind}.npy")
 
 
-def read(place: Path, layers: list[int]) -> tuple[dict[int, Tensor], Tensor] | None:
-    """What an earlier run kept of all ``layers``; None if something is missing."""
-    files = {layer: place / f"{layer}.npy" for layer in layers if layer}
+def read(place: Path, kinds: list[Kind]) -> tuple[dict[Kind, Tensor], Tensor] | None:
+    """What an earlier run kept of all ``kinds``; None if something is missing."""
+    files = {kind: place / f"{kind}.npy" for kind in kinds}
     if not all(file.exists() for file in (*files.values(), place / FEATURES)):
         return None
     arrays = {
-        layer: np.load(file, mmap_mode="c") for layer, file in files.items()
+        kind: np.load(file, mmap_mode="c") for kind, file in files.items()
     }  # c: torch wants it writable
-    return {layer: torch.from_numpy(array) for layer, array in arrays.items()}, torch.from_numpy(
+    return {kind: torch.from_numpy(array) for kind, array in arrays.items()}, torch.from_numpy(
         np.load(place / FEATURES)
     )

@@ -134,6 +134,44 @@ def named(base, folder, out, **changes) -> TrainConfig:
     )  # fmt: skip
 
 
+def test_the_whole_map_is_learned_too(teacher, images):
+    units = dict(tokens=4, recovery=True, units=[[2, 2, 1, 1]])
+    student = stvit.sparsify(teacher, **units)
+    alone = distill(student, teacher, images, **FAST).scores
+    found, scores = distill(student, teacher, images, map_weight=1, **FAST)
+    begun = distill(
+        student, teacher, images, map_weight=1, **{**FAST, "epochs": 1, "lr": 0.0, "warmup_lr": 0.0}
+    ).scores
+    assert scores["map_cosine"] > begun["map_cosine"] + 1 and scores["cosine"] > begun["cosine"] + 1
+    assert "map_cosine" not in alone
+    x = images[180:].float() / 255 * 2 - 1
+    with torch.no_grad():
+        taught = ask(teacher, images, (2,), maps=True)[2]
+        center = taught.maps[:180].float().mean(dim=(0, 1))
+        one, two = found.forward_features(x)[:, 1:] - center, teacher.forward_features(x)[:, 1:] - center
+    mean = torch.nn.functional.cosine_similarity(one, two, dim=2).mean()
+    assert 100 * float(mean) == pytest.approx(scores["map_cosine"], abs=0.2), (
+        "the teacher's maps are kept in halves"
+    )
+
+
+def test_maps_that_are_not_there(teacher, images):
+    with pytest.raises(ValueError, match="STViT ends with few: make it with recovery=True"):
+        distill(stvit.sparsify(teacher, tokens=4, at=3), teacher, images, map_weight=1, **FAST)
+    taught = ask(teacher, images, (2,))[2]
+    student = stvit.sparsify(teacher, tokens=4, recovery=True, units=[[2, 2, 1, 1]])
+    with pytest.raises(ValueError, match="maps=True"):
+        distill(student, teacher, taught, taught, map_weight=1, **FAST)
+
+
+def test_maps_are_kept_on_disk_beside_tokens(teacher, images, tmp_path):
+    kept, fresh = (ask(teacher, images[:30], (0, 2), place, maps=True)[2] for place in (tmp_path, ""))
+    assert kept.maps.shape == (30, 36, 48) and torch.equal(kept.maps, fresh.maps)
+    assert ask(teacher, images[:30], (2,), tmp_path)[2].maps is None
+    _, targets = kept.first(8).batch(torch.arange(8), maps=True)
+    assert targets.shape == (8, 37, 48) and torch.equal(targets[:, 0], kept.features[:8])
+
+
 def test_a_stopped_run_ends_in_the_weights_of_an_unbroken_one(base, folder, tmp_path):
     train(named(base, folder, tmp_path / "whole"))
     trainer = Trainer(named(base, folder, tmp_path / "broken"), NamedDistill())

@@ -9,13 +9,14 @@ import pytest
 import timm
 import torch
 
-from analysis.distilled import cells, claims, curve, report, tables
+from analysis.distilled import cells, claims, curve, maps, report, tables
 from analysis.distilled.cells import Cell, World
 from analysis.distilled.claims import CLAIMS, UNASKED, StudentClaim, above, decide
-from analysis.distilled.design import BASE, GRID, ROWS, SEEDS, TABLES, TIERS
+from analysis.distilled.design import BASE, GRID, LOOKED_AT_TWICE, ROWS, SEEDS, TABLES, TIERS, seeds_of
 from analysis.results import RESULTS
 from analysis.shared import twins
-from analysis.shared.verdicts import FAILS, HOLDS, NOT_RUN, OPEN
+from analysis.shared.statistics import paired
+from analysis.shared.verdicts import FAILS, HOLDS, NOT_RUN, OPEN, strongest
 from stvit.training.taught import ask
 
 
@@ -122,7 +123,7 @@ def world(teacher):
     noise = torch.randint(
         0, 255, (60, 3, 126, 126), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    train, test = ask(teacher, noise[:40], (4,)), ask(teacher, noise[40:], (4,))
+    train, test = (ask(teacher, part, (3, 4, 5), maps=True) for part in (noise[:40], noise[40:]))
     return World(teacher, train, test, torch.arange(20) % 5, {})
 
 
@@ -144,6 +145,57 @@ def test_cells_are_trained_once_and_tables_follow(world, tmp_path, monkeypatch):
     assert report.write(tmp_path / "out", tmp_path) == 0
     blocks = json.loads((tmp_path / "out" / "record.json").read_text())["blocks"]
     assert "ImageNet accuracy" in blocks[0]["text"] and "conclusions" in {b.get("name") for b in blocks}
+
+
+class Mean(torch.nn.Module):
+    """A head that says how large a place's first channel is."""
+
+    steps = 1
+
+    def forward(self, maps, size):
+        return torch.nn.functional.interpolate(maps[:, :1], size).squeeze(1)
+
+
+def test_students_with_maps_are_compared_by_them(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("stvit.saliency_head", Mean)
+    monkeypatch.setattr(cells, "GALLERY", 10)
+    for name, value in dict(train_images=40, batch_size=20, precision="no").items():
+        monkeypatch.setitem(GRID.training, name, value)
+    (table,) = [table for table in TABLES if table.maps]
+    for name in ("STViT-R", "one long unit"):
+        for seed in SEEDS:
+            cells.run(Cell(ROWS[name], seed), world, tmp_path)
+    record = cells.read(Cell(ROWS["STViT-R"], 0), tmp_path)
+    assert record["training"]["map_weight"] == 1 and record["frozen_layers"] == 3
+    assert sum(record["correlation_by_photograph"]) / 5 == pytest.approx(record["correlation"], abs=2e-6)
+    frame = tables.tabulate(table, tmp_path)
+    assert frame.seeds.tolist() == [5, 5, 0, 0] and frame.low[1] <= frame.difference[1] <= frame.high[1]
+    assert {"correlation", "places", "cosine"} <= set(frame) and frame.correlation.notna()[:2].all()
+    told = claims.verdicts(tables.cosines(tmp_path)).set_index("conclusion")
+    assert told.verdict["Dumbbell units beat one long unit (printed: detection)"] != NOT_RUN
+    assert report.write(tmp_path / "out", tmp_path) == 0
+
+
+def test_the_teachers_own_map_is_like_itself(world, monkeypatch):
+    monkeypatch.setattr("stvit.saliency_head", Mean)
+    taught = world.train[4], world.test[4], world.saliency, world.owner
+    own = maps.fidelity(world.test[4].maps.float(), *taught)
+    assert own["correlation"] == pytest.approx(1) and own["places"] == pytest.approx(1)
+    other = maps.fidelity(world.test[4].maps.float().roll(1, 0), *taught)
+    assert other["correlation"] < 0.99 and other["places"] < 0.99
+
+
+def test_rows_that_were_looked_at_twice():
+    twice = {name: seeds_of(name) for name in LOOKED_AT_TWICE}
+    assert all(seeds == tuple(range(10)) for seeds in twice.values()) and seeds_of("EViT") == SEEDS
+    noise = np.tile([1.0, -1.0], 5)
+    ten = {"x": row(0.8, *noise), "y": row(0, *np.zeros(10))}
+    five = {name: {seed: values[seed] for seed in SEEDS} for name, values in ten.items()}
+    claim = (StudentClaim("t", "x", above("x", "y")),)
+    one, two = (claims.verdicts(found, claim) for found in (five, ten))
+    p, _ = strongest("above", paired(ten["x"], ten["y"]))
+    assert 0.025 < p < 0.05, "alone it would be told, for the second look it is not"
+    assert two.alone[0] == HOLDS and two.verdict[0] == OPEN and one.verdict[0] == OPEN
 
 
 def test_budgets_of_the_curve_are_cells_of_their_own():

@@ -10,7 +10,7 @@ import stvit
 from stvit.checkpoints import load_checkpoint, save_checkpoint
 from stvit.layers.semantic import ClusterLayer, GenerationLayer
 from stvit.models.dumbbell import Dumbbell
-from stvit.models.recovered_vit import Recovery, RecoveredTokens, STViTR, default_units
+from stvit.models.recovered_vit import RecoveredTokens, Recovery, STViTR, default_units
 
 UNITS = ((2, 2, 0, 1), (0, 1, 1, 1))  # of 8 layers
 
@@ -77,7 +77,9 @@ def test_before_the_first_unit_it_is_the_dense_model_and_a_student_begins_there(
     assert all(a.equal(b) for a, b in zip(one, other, strict=True)) and student.unchanged_layers == 2
     tokens = torch.cat([student.forward_intermediates(x, indices=[1], output_fmt="NLC", intermediates_only=True,
                                                       return_prefix_tokens=True)[0][i] for i in (1, 0)], 1)  # fmt: skip
-    torch.testing.assert_close(student.normed(student.forward_from(tokens, (8, 8), 2)), student.forward_features(x))
+    torch.testing.assert_close(
+        student.normed(student.forward_from(tokens, (8, 8), 2)), student.forward_features(x)
+    )
 
 
 def test_places_do_not_depend_on_where_they_stand():
