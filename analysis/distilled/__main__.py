@@ -2,7 +2,7 @@
 
 python -m analysis.distilled pilot            the learning rate, on STViT alone and a seed of its own
 python -m analysis.distilled run              train what has no record yet; stop and repeat as you like
-python -m analysis.distilled ship             train the student that the package ships, with adapters
+python -m analysis.distilled ship             train those students that the package ships and that have no file yet
 python -m analysis.distilled pack --folder OUT   write the photographs to a folder, for a machine without them
 python -m analysis.distilled list             what the grid holds and how much of it is finished
 python -m analysis.distilled --report         tables and verdicts: results/distilled
@@ -112,9 +112,12 @@ def main(argv: list[str] | None = None) -> int:
         print(pack(Path(args.folder or "photographs")))
         return 0
     if args.action == "ship":
-        from analysis.distilled.ship import ship
+        from analysis.distilled.ship import missing, ship
 
-        print(ship(cells.open_world(args.cache, args.folder), args.cache / "ship"))
+        wanted = missing()
+        world = cells.open_world(args.cache, args.folder) if wanted else None
+        for name in wanted:
+            print(ship(name, world, args.cache / "ship" / name))
         return 0
     if args.action == "pilot":
         args.cells = cells.PILOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from analysis.distilled import claims, curve, tables
+from analysis.distilled import claims, curve, ship, tables
 from analysis.distilled.cells import CELLS
 from analysis.distilled.design import BASE, GRID, LOOKED_AT_TWICE, MARGIN, MODEL, MORE_SEEDS, SEEDS, SIZE
 from analysis.results import Report
@@ -42,7 +42,7 @@ def write(out: Path | None = None, cells: Path = CELLS) -> int:
     }
     with Report(
         "distilled", "Distilled students of a real model", "python -m analysis.distilled --report", config=config,
-        inputs=records.kept(cells, out), out=out,
+        inputs=[*records.kept(cells, out), *sorted(ship.RECORDS.glob("*.json"))], out=out,
     ) as report:  # fmt: skip
         report.prose(f"{introduction()} {hardware(cells)}")
         report.heading("What the papers conclude, and what holds here")
@@ -60,6 +60,8 @@ def write(out: Path | None = None, cells: Path = CELLS) -> int:
         known = tables.pilot()
         if len(known):
             report.table("pilot", known, PILOT_TEXT)
+        report.heading("Students that the package ships")
+        report.table("shipped", ship.table(), SHIPPED_TEXT)
         report.heading("Tables")
         for table in tables.shown(cells):
             report.table(
@@ -75,6 +77,12 @@ CONCLUSIONS = (
     "own interval, uncorrected; ablations: the verdict of models trained from scratch on scenes. Evidence: paired "
     "difference ± half the own 95 % interval, in hundredths of centred cosine. equal: pairs whose own interval lies "
     "within the margin on both sides, so that neither can be better by more than that."
+)
+
+SHIPPED_TEXT = (
+    "``stvit.pretrained(name)`` puts the public weights and a file of the package together. The file holds adapters of "
+    "this rank for the late layers, and whole what the teacher does not have. Scores are of the file as it is read "
+    "back, in full precision, on the grid's held-out crops; correlation: of saliency maps, where the student gives one."
 )
 
 PILOT_TEXT = (

@@ -1,53 +1,111 @@
-"""The student that the package ships: STViT with 16 tokens, adapters trained on all crops, as a small file.
+"""The students that the package ships: adapters trained on all crops, each as a small file beside public weights.
 
-The file is ``stvit/distilled/NAME.safetensors``; how it was made, and what it scores beside a training of all late
-weights at the same budget, is ``results/distilled/shipped.json``.
+The files are ``stvit/distilled/NAME.safetensors``; how each was made and what it scores is
+``results/distilled/shipped/NAME.json``.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
 
 from analysis.distilled.cells import Cell, World, measured, multiply_adds, student_of
-from analysis.distilled.design import BASE, GRID, MODEL, ROWS, SIZE
+from analysis.distilled.design import BASE, MODEL, ROWS, SIZE
 from analysis.formats import dump
 from analysis.results import RESULTS, ROOT, environment
 
-NAME, RANK = "stvit_dinov2_small_16", 16
-BUDGET = dict(train_images=2500, epochs=2, adapters=RANK, lr=5e-4)
+FILES, RECORDS = ROOT / "stvit" / "distilled", RESULTS / "distilled" / "shipped"
+BUDGET = dict(train_images=2500, epochs=2, lr=5e-4)
 CHECK_CROPS = 40  # of PyPI's photographs, on which a fresh clone can compute the cosine again
+COLUMNS = (
+    "name",
+    "row",
+    "rank",
+    "kilobytes",
+    "mflops",
+    "cosine",
+    "retrieved",
+    "correlation",
+    "crops",
+    "passes",
+)
 
 
-def ship(world: World, folder: Path | None = None) -> Path:
-    """Train, measure and write the file and its record; a stopped run in ``folder`` is continued."""
+class Shipment(NamedTuple):
+    """A row of the grid, and the rank of its adapters."""
+
+    row: str
+    rank: int
+
+
+SHIPPED = {
+    "stvit_dinov2_small_16": Shipment(BASE, 16),
+    "stvit_dinov2_small_36": Shipment("36 tokens", 4),
+    "stvit_r_dinov2_small_16": Shipment("STViT-R", 4),
+    "bat_dinov2_small_47": Shipment("BAT", 4),
+    "evit_dinov2_small_47": Shipment("EViT", 4),
+}
+
+
+def ship(name: str, world: World, scratch: Path | None = None) -> Path:
+    """Train, measure and write one file and its record; a stopped run in ``scratch`` is continued."""
     import copy
 
+    import stvit
     from stvit.checkpoints.difference import add_difference, save_difference
 
-    row = ROWS[BASE]
-    student = student_of(Cell(row, 0, BUDGET), world, folder)
+    row, rank = ROWS[SHIPPED[name].row], SHIPPED[name].rank
+    cell = Cell(row, 0, {**BUDGET, "adapters": rank})
+    student = student_of(cell, world, scratch)
     about = {
         "base": MODEL, "image_size": SIZE, "sparsify": {"method": row.method, **row.choices}, "device": "cpu",
-        "budget": {**GRID.training, **BUDGET},
+        "budget": cell.options,
     }  # fmt: skip
-    path = save_difference(
-        student, world.teacher, ROOT / "stvit" / "distilled" / f"{NAME}.safetensors", RANK, about
-    )
-    import stvit
-
+    path = save_difference(student, world.teacher, FILES / f"{name}.safetensors", rank, about)
     again = add_difference(
         stvit.sparsify(copy.deepcopy(world.teacher), method=row.method, **row.choices), path
     )
-    found = measured(again, world, student.unchanged_layers)  # as it is read back, in full precision
-    about |= {
-        "cosine": found["cosine"],
-        "retrieved": found["retrieved"],
-        "check": check(again, world.teacher),
-    }
-    save_difference(student, world.teacher, path, RANK, about)
-    record = {**about, "bytes": path.stat().st_size, "multiply_adds": multiply_adds(student), **environment()}
-    dump({**record, "by_photograph": found["by_photograph"]}, RESULTS / "distilled" / "shipped.json")
+    found = measured(
+        again, world, student.unchanged_layers, maps=row.maps
+    )  # as it is read back, in full precision
+    scores = {key: value for key, value in found.items() if not key.endswith("by_photograph")}
+    about |= {**scores, "check": check(again, world.teacher)}
+    save_difference(student, world.teacher, path, rank, about)
+    record = {**about, "row": row.name, "rank": rank, "bytes": path.stat().st_size}
+    dump(
+        {**record, "multiply_adds": multiply_adds(student), **environment(), **found},
+        RECORDS / f"{name}.json",
+    )
     return path
+
+
+def missing() -> list[str]:
+    """What has no file yet."""
+    return [name for name in SHIPPED if not (FILES / f"{name}.safetensors").exists()]
+
+
+def table(folder: Path = RECORDS) -> pd.DataFrame:
+    """A line a student, from its record."""
+    lines = []
+    for name, (row, rank) in SHIPPED.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            likeness = {
+                key: 100 * record[key] for key in ("cosine", "retrieved", "correlation") if key in record
+            }
+            lines.append(
+                {
+                    "name": name, "row": row, "rank": rank, "kilobytes": round(record["bytes"] / 1000),
+                    "mflops": round(record["multiply_adds"] / 1e6), "crops": record["budget"]["train_images"],
+                    "passes": record["budget"]["epochs"],
+                    **{key: round(value, 1) for key, value in likeness.items()},
+                }
+            )  # fmt: skip
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def check(student, teacher) -> dict:

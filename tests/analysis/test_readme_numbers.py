@@ -163,5 +163,9 @@ def test_distilled_students():
     shelf = curve[curve.crops == 0].set_index("row").cosine / 100
     words = "untrained {:.3f}; off the shelf at like FLOPs EViT {:.3f}, BAT {:.3f}, and ToMe {:.3f}"
     assert words.format(*shelf[["STViT, 16 tokens", "EViT", "BAT", "ToMe"]]) in TEXT
-    shipped = json.loads((ROOT / "results" / "distilled" / "shipped.json").read_text(encoding="utf-8"))
+    shipped = json.loads(
+        (ROOT / "results" / "distilled" / "shipped" / "stvit_dinov2_small_16.json").read_text(
+            encoding="utf-8"
+        )
+    )
     assert f"{shipped['bytes'] / 1e6:.1f} MB" in TEXT and f"photographs: {shipped['cosine']:.3f};" in TEXT

@@ -11,7 +11,7 @@ from stvit.pretrained import distilled, is_available
 from stvit.training.distill import cosine
 from stvit.training.taught import feature_of, normalise
 
-LARGEST = 3_000_000  # bytes of all of them
+LARGEST, TOGETHER = 3_000_000, 4_500_000  # bytes of one, and of all
 
 needs_weights = pytest.mark.skipif(
     not is_available(), reason="the package that ships the weights is not installed"
@@ -20,7 +20,8 @@ needs_weights = pytest.mark.skipif(
 
 def test_they_are_there_and_small():
     assert "stvit_dinov2_small_16" in distilled()
-    assert sum(path.stat().st_size for path in distilled().values()) < LARGEST
+    sizes = [path.stat().st_size for path in distilled().values()]
+    assert max(sizes) < LARGEST and sum(sizes) < TOGETHER
 
 
 @needs_weights
@@ -41,7 +42,9 @@ def test_a_student_scores_what_is_recorded(name):
     with torch.inference_mode():
         before = feature_of(untrained, untrained.forward_features(images))
     assert mean > cosine(before, dense, dense.mean(dim=0)).mean() + 0.05
-    assert student.num_semantic_tokens == about["sparsify"]["tokens"] and not student.training
+    if about["sparsify"]["method"] == "stvit":
+        assert student.num_semantic_tokens == about["sparsify"]["tokens"]
+    assert not student.training
 
 
 @needs_weights
