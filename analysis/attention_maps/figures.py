@@ -131,6 +131,18 @@ def after_stgm(layers, votes, first: int, label: str) -> Figure:
     return fig
 
 
+def squares(layers, first: int, label: str) -> Figure:
+    """Figure 4c of one image: maps among semantic tokens, (1, heads, M, M) a layer, all on one scale."""
+    with style.house_style():
+        fig, axes = style.figure(style.PAGE, style.PAGE / len(layers) + 0.35, 1, len(layers))
+        top = max(float(weights.mean((0, 1)).max()) for weights in layers)
+        for i, (ax, weights) in enumerate(zip(np.atleast_1d(axes), layers, strict=True)):
+            ax.imshow(np.asarray(weights.mean((0, 1))), cmap=CMAP, vmin=0, vmax=top)
+            blank(ax, f"layer {first + i}")
+        fig.suptitle(label, fontsize=8, x=0.01, ha="left")
+    return fig
+
+
 def overlaps(frame) -> Figure:
     """Figure 4d in numbers: how alike the maps of a model's semantic tokens are, and how local."""
     with style.house_style():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.attention_maps import figures, layers, look, measure, real, semantic, swin
+from analysis.attention_maps import figures, layers, look, measure, real, semantic, student, swin
 from analysis.attention_maps.capture import capture, class_attention, image_relevance
 from analysis.attention_maps.claims import BOTH, DENSE, FAMILY, GLOBAL, SPARSE, SWIN_MODEL, claims
 from analysis.crops import middles
@@ -33,7 +33,8 @@ def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS):
     title = "Attention maps: who looks at whom"
     with Report("attention_maps", title, command, config, 0, inputs, out) as r:
         config["real"], judged = _real(r, crops)
-        r.heading("Small models on scenes: semantic tokens, which must be trained")
+        lacking = "missing" in config["real"]
+        r.heading("Small models on scenes: semantic tokens of models trained from scratch")
         r.prose(introduction(config["untrained"], images))
         r.prose(findings(by_layer, stgm))
         r.table(
@@ -42,10 +43,10 @@ def write(out: Path | None = None, images: int = 256, crops: int = real.CROPS):
             "The captions in numbers. A claim holds here if the value passes what stands beside it by the margin.",
             digits=3,
         )
-        if "missing" in config["real"]:  # what the real model shows better
+        if lacking:  # what the real model shows better
             _figure_1(r, subjects[DENSE], by_layer)
-        _figures_3_and_4(r, subjects[SPARSE], stgm)
-        _figure_4d(r, subjects[BOTH], subjects[GLOBAL], stgm)
+            _figures_3_and_4(r, subjects[SPARSE], stgm)
+            _figure_4d(r, subjects[BOTH], subjects[GLOBAL], stgm)
         _rollouts(r, [subjects[DENSE], *(subjects[name] for name in family if name != GLOBAL)])
         r.heading("Semantic windows of a Swin")
         r.figure(
@@ -71,7 +72,8 @@ def _real(r: Report, count: int) -> tuple[dict, pd.DataFrame | None]:
         r.prose(f"**The figures of a real model are not here: {lacking}.**")
         return {"missing": lacking}, None
     shown = [one for one in crops.photographs if one.name in real.SHOWN] or crops.photographs[:3]
-    judged = real.write(r, subject, crops, middles(shown, subject.size[0]))
+    judged = [real.write(r, subject, crops, middles(shown, subject.size[0])), student.write(r, count)]
+    judged = pd.concat(judged, ignore_index=True)
     return {"weights": subject.found, "crops": count, "photographs": crops.record()}, judged
 
 

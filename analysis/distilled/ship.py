@@ -43,10 +43,11 @@ class Shipment(NamedTuple):
 
 SHIPPED = {
     "stvit_dinov2_small_16": Shipment(BASE, 16),
-    "stvit_dinov2_small_36": Shipment("36 tokens", 4),
+    "stvit_dinov2_small_16_global": Shipment("global", 2),  # for STViT's Figure 4d
+    "stvit_dinov2_small_36": Shipment("36 tokens", 2),
     "stvit_r_dinov2_small_16": Shipment("STViT-R", 4),
-    "bat_dinov2_small_47": Shipment("BAT", 4),
-    "evit_dinov2_small_47": Shipment("EViT", 4),
+    "bat_dinov2_small_47": Shipment("BAT", 2),
+    "evit_dinov2_small_47": Shipment("EViT", 2),
 }
 
 

@@ -6,9 +6,12 @@ import pytest
 import timm
 import torch
 
+import stvit
 from analysis import diversity, planes
-from analysis.attention_maps import measure, real
+from analysis.attention_maps import measure, real, student
 from analysis.attention_maps import report as attention_report
+from analysis.attention_maps.capture import Captured
+from analysis.crops import Crops
 from analysis.results import Report
 from analysis.shared import real_table
 from analysis.shared.first_look import first_look
@@ -88,6 +91,75 @@ def test_every_layer_of_a_live_model_is_measured():
     assert found["top_overlap"][:, -1] == pytest.approx(1) and found["rank_correlation"][
         :, -1
     ] == pytest.approx(1)
+
+
+def a_captured(first, second, inward, after):
+    """An image of 4 × 4 patches with 2 × 2 semantic tokens."""
+    return Captured(
+        (4, 4), (2, 2), 1, [], [first[:, None], second[:, None]], [inward[:, None]], [after[:, None]], None
+    )
+
+
+def test_measures_of_semantic_maps_by_hand():
+    inside = measure.windows((4, 4), (2, 2)).float()
+    local, even = inside / 4, torch.full((4, 16), 1 / 16)
+    salient = torch.zeros(1, 16, dtype=torch.bool)
+    salient[0, :4] = True  # the first row: two patches of each of the two upper windows
+    token = torch.full((1, 4, 4), 0.25)
+    found = student.of_maps(a_captured(local[None], even[None], token, token), salient)
+    assert found["own_window"] == pytest.approx(1) and found["own_window_even"] == pytest.approx(1 / 4)
+    assert found["apart"] == pytest.approx((2 + 2 + 8**0.5) / 3), "its own window's middle is its own"
+    assert found["salient"] == pytest.approx(1 / 4) == pytest.approx(found["salient_later"][0])
+    assert found["overlap"] == pytest.approx(0)
+    found = student.of_maps(a_captured(even[None], local[None], token, token), salient)
+    assert found["overlap"] == pytest.approx(1) and found["own_window"] == pytest.approx(1 / 4)
+    assert found["apart"] == pytest.approx(0, abs=1e-6)
+
+
+def found_student(**changes):
+    rng = np.random.default_rng(0)
+    values = {name: np.full(12, 0.5) + rng.normal(0, 0.005, 12) for name in student.TEXTS}
+    given = {
+        "own_window_even": 0.25,
+        "apart": 1.0,
+        "looks_inward": 1.0,
+        "looked_at": 1.0,
+        "same": 1.0,
+        **changes,
+    }
+    values |= {name: np.full(12, value) for name, value in given.items()}
+    return student.Found(values, 2, 2, {"looks_inward": 0.2, "looked_at": 0.2})
+
+
+def test_captions_of_figures_3_and_4_can_hold_and_fail():
+    as_printed = student.claims(
+        found_student(salient_later=0.6), OWNER, found_student(overlap=0.9, own_window=0.2)
+    )
+    assert len(as_printed) == 8 and set(as_printed.verdict) == {"holds"}
+    other = student.claims(
+        found_student(
+            own_window=0.1, looks_inward=0.2, looked_at=0.2, same=0.1, apart=-0.5, salient_later=0.3
+        ),
+        OWNER,
+    )
+    assert other.verdict.tolist() == [
+        "reversed", "reversed", "reversed", "no difference", "no difference", "reversed"
+    ]  # fmt: skip
+
+
+def test_semantic_tokens_of_a_live_model_are_measured():
+    torch.manual_seed(0)
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", img_size=48, patch_size=8, embed_dim=48, depth=4, num_heads=3
+    ).eval()
+    sparse = stvit.sparsify(vit, tokens=4, at=2).eval()
+    images = np.random.default_rng(0).integers(0, 256, (12, 48, 48, 3), np.uint8)
+    salient = torch.rand(12, 36) > 0.8
+    found = student.measured(Subject("tiny", sparse, trained=False), Crops(images, OWNER, ()), salient)
+    assert set(found.values) == set(student.TEXTS) and all(len(v) == 12 for v in found.values.values())
+    assert 1 <= found.inward <= 4 and found.values["looked_at"].mean() >= 1 / 4
+    frame = student.means({"tiny": found}, OWNER)
+    assert frame.tiny.between(-3, 3).all() and len(student.claims(found, OWNER)) == 6
 
 
 @pytest.mark.parametrize("report", [attention_report, token_report])
