@@ -3,6 +3,7 @@
 python -m analysis.distilled pilot            the learning rate, on STViT alone and a seed of its own
 python -m analysis.distilled run              train what has no record yet; stop and repeat as you like
 python -m analysis.distilled ship             train those students that the package ships and that have no file yet
+python -m analysis.distilled probe            a linear probe on these students' features, Fashion-MNIST
 python -m analysis.distilled pack --folder OUT   write the photographs to a folder, for a machine without them
 python -m analysis.distilled list             what the grid holds and how much of it is finished
 python -m analysis.distilled --report         tables and verdicts: results/distilled
@@ -86,7 +87,9 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", nargs="?", choices=("pilot", "run", "ship", "pack", "list"), default="list")
+    parser.add_argument(
+        "action", nargs="?", choices=("pilot", "run", "ship", "probe", "pack", "list"), default="list"
+    )
     parser.add_argument("--report", action="store_true", help="write results/distilled from the cells")
     parser.add_argument("--cells", type=Path, default=cells.CELLS, help="folder of the records")
     parser.add_argument(
@@ -118,6 +121,11 @@ def main(argv: list[str] | None = None) -> int:
         world = cells.open_world(args.cache, args.folder) if wanted else None
         for name in wanted:
             print(ship(name, world, args.cache / "ship" / name))
+        return 0
+    if args.action == "probe":
+        from analysis.distilled.probes import run as run_probes
+
+        print(run_probes(args.cache))
         return 0
     if args.action == "pilot":
         args.cells = cells.PILOT

@@ -45,7 +45,7 @@ SHIPPED = {
     "stvit_dinov2_small_16": Shipment(BASE, 16),
     "stvit_dinov2_small_16_global": Shipment("global", 2),  # for STViT's Figure 4d
     "stvit_dinov2_small_36": Shipment("36 tokens", 2),
-    "stvit_r_dinov2_small_16": Shipment("STViT-R", 4),
+    "stvit_r_dinov2_small_16": Shipment("one long unit", 4),  # the best of Table 9's rows
     "bat_dinov2_small_47": Shipment("BAT", 2),
     "evit_dinov2_small_47": Shipment("EViT", 2),
 }

@@ -187,6 +187,13 @@ def test_a_stopped_run_ends_in_the_weights_of_an_unbroken_one(base, folder, tmp_
     assert scores["epoch"] == 2 and scores["images"] == 12
 
 
+def test_a_student_with_all_tokens_by_name(base, folder, tmp_path):
+    units = dict(recovery=True, units=[[2, 2, 1, 1]])
+    scores = train(named(base, folder, tmp_path, at="", model_args=units, map_weight=1.0, epochs=1))
+    loaded = stvit.load_checkpoint(tmp_path / "model")
+    assert type(loaded).__name__ == "STViTR" and scores["map_cosine"] <= 100
+
+
 @pytest.mark.parametrize(
     "option", (dict(mixup=0.8), dict(distill_from="x"), dict(task="classify", adapters=4))
 )

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from analysis.distilled import cells, claims, curve, maps, report, tables
+from analysis.distilled import cells, claims, curve, maps, probes, report, tables
 from analysis.distilled.cells import Cell, World
 from analysis.distilled.claims import CLAIMS, UNASKED, StudentClaim, above, decide
 from analysis.distilled.design import BASE, GRID, LOOKED_AT_TWICE, ROWS, SEEDS, TABLES, TIERS, seeds_of
@@ -196,6 +196,29 @@ def test_rows_that_were_looked_at_twice():
     p, _ = strongest("above", paired(ten["x"], ten["y"]))
     assert 0.025 < p < 0.05, "alone it would be told, for the second look it is not"
     assert two.alone[0] == HOLDS and two.verdict[0] == OPEN and one.verdict[0] == OPEN
+
+
+def test_probes_of_features_that_know_the_class_and_of_those_that_do_not(teacher, tmp_path, monkeypatch):
+    """Images of one colour a class; a student off the shelf reads the teacher's tokens."""
+    shades = torch.linspace(0, 255, 4).to(torch.uint8)
+    sets = {training: torch.arange(count) % 4 for training, count in ((True, 40), (False, 20))}
+
+    def images(name, folder, training, size):
+        return (
+            shades[sets[training]][:, None, None, None].expand(-1, 1, size, size),
+            sets[training],
+            list("abcd"),
+        )
+
+    monkeypatch.setattr("stvit.data.small_sets.read_small_set", images)
+    for name, value in dict(TRAIN=40, TEST=20).items():
+        monkeypatch.setattr(probes, name, value)
+    models = {name: cells.build(ROWS[name], teacher, 0) for name in ("EViT", BASE)}
+    dense, *others = probes.probed(teacher, models, tmp_path)
+    assert [row["top1"] for row in (dense, *others)] == [100, 100, 100]
+    assert all(row["difference"] == 0 and row["mflops"] < dense["mflops"] for row in others)
+    noise = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    assert probes.rightly(noise, torch.cat(list(sets.values()))).double().mean() < 0.7
 
 
 def test_budgets_of_the_curve_are_cells_of_their_own():
