@@ -230,7 +230,7 @@ def write(r: Report, count: int = CROPS) -> pd.DataFrame:
         r.figure(
             "real_figure4d",
             figures.semantic_maps(
-                pictures[:1], [maps[ALONE].to_image[0].mean(1)[0]], own.grid, outlines,
+                pictures[:1], [maps[ALONE].to_image[0].mean(1)[0]], own.grid, None,
                 [f"{ALONE}: layer {first}, {photographs[0].name}"],
             ),
             f"Figure 4d. Centers that begin as learned vectors alone: two tokens' maps overlap by "

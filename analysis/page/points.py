@@ -134,6 +134,21 @@ def vertical_lines(read: Read) -> str:
     )
 
 
+def semantic_tokens(read: Read) -> str:
+    claims = read("attention_maps/student_claims")
+    own, one = (
+        claims[claims.claim.str.startswith(words)].iloc[0] for words in ("a semantic token", "most look at")
+    )
+    value = read("attention_maps/student_means").set_index("measure").iloc[:, 0]
+    shares = value[value.index.str.contains("own window|even map")]
+    return (
+        f"**Does each semantic token gather what is near its window** (STViT, Figure 3)? In a real model, distilled: "
+        f"{ANSWERS.get(own.verdict, own.verdict)}, {100 * shares.iloc[0]:.0f} % of a map lies there, of an even map "
+        f"{100 * shares.iloc[1]:.0f} %. **Do most look at one of them, in nearly all images** (Figure 4c)? "
+        f"{'No more than by chance' if one.verdict == 'no difference' else ANSWERS[one.verdict].capitalize()}."
+    )
+
+
 def diverse(read: Read) -> str:
     said = by_rate(read("token_maps/real_claims"), "BAT's tokens are more diverse than EViT's (Eq. 4)")
     return f"**Are BAT's tokens more diverse than EViT's** (BAT, Figure 4)? {said}."
@@ -267,6 +282,7 @@ POINTS = (
     Point("offtheshelf", "claims", above_evit, leads=True),
     Point("offtheshelf", "claims", above_chance),
     Point("attention_maps", "real_claims", vertical_lines, leads=True),
+    Point("attention_maps", "student_claims", semantic_tokens),
     Point("token_maps", "real_claims", diverse, leads=True),
     Point("distilled", "conclusions", distilled, leads=True),
     Point("real_labels", "stvit_table1", real_labels, leads=True),

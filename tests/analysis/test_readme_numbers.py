@@ -61,6 +61,21 @@ def test_what_contradicts_the_papers():
     assert (claims[claims.claim == "maps stay with their windows"].holds_here == "no").all()
 
 
+def test_semantic_tokens_of_a_real_model():
+    claims = results("attention_maps/student_claims.csv").set_index("claim").verdict
+    means = 100 * results("attention_maps/student_means.csv").set_index("measure")
+    own, alone = means.columns
+    inside, even = (means[own].filter(like=part).iloc[0] for part in ("own window", "even map"))
+    assert claims["a semantic token looks at its own window, more than an even map does"] == "holds"
+    assert f"Figure 3; {inside:.0f} % of a map, {even:.0f} % of an even one)" in TEXT
+    overlap = means.filter(like="overlap", axis=0).iloc[0]
+    assert (claims.filter(like="global initialization alone") == "holds").all()
+    assert f"maps overlap by {overlap[alone]:.0f} %, beside {overlap[own]:.0f} %)" in TEXT
+    usual = means[own].filter(like="usual token")
+    assert (claims.filter(like="in nearly all images") == "no difference").all()
+    assert f"so in {usual.iloc[0]:.0f} and {usual.iloc[1]:.0f} % of the crops" in TEXT
+
+
 def told(claim: str, rate: float, table: str = "claims") -> pd.Series:
     found = results(f"offtheshelf/{table}.csv")
     (_, row), *_ = found[found.claim.str.contains(claim, regex=False) & (found.keep_rate == rate)].iterrows()
@@ -155,9 +170,7 @@ def test_distilled_students():
     asked = found[found.verdict != "cannot be asked of distilled students"].verdict.value_counts()
     counts = [asked.get(verdict, 0) for verdict in ("holds", "does not hold", "cannot tell at this size")]
     assert (
-        "of {} conclusions that can be asked there {} hold, {} do not, {} cannot".format(
-            sum(counts), *counts
-        )
+        "of {} conclusions that can be asked there {} hold, {} do not, {} cannot".format(sum(counts), *counts)
         in TEXT
     )
     chance = results("distilled/stvit_table4.csv").set_index("row").loc["random"]
