@@ -11,7 +11,8 @@ from analysis.distilled.design import BASE, GRID, ROWS, SEEDS, SHELF
 from analysis.shared.statistics import average, spread
 
 COLUMNS = ("row", "crops", "passes", "seeds", "cosine", "sd", "retrieved", "mflops", "cpu_seconds")
-BUDGETS = ((0, 1), (500, 1), (1000, 1), (2500, 1), (2500, 2))  # crops and passes
+BUDGETS = ((0, 1), (500, 1), (1000, 1), (2500, 1), (2500, 2), (2500, 4), (2500, 8))  # crops and passes
+FITTED = 2  # passes, up to which a pass over known crops counts as one over others in the law below
 CURVE_SEEDS = SEEDS[:3]
 
 
@@ -55,23 +56,46 @@ def table(folder: Path = CELLS) -> pd.DataFrame:
 def needed(frame: pd.DataFrame, cosine: float) -> tuple[float, float, float] | None:
     """Crops times passes for this cosine by a power law of what is missing to 100, and the range of 95 % of its slope.
 
-    The law is a line through the curve's points in logarithms, extended beyond them; None with fewer than four points.
+    The law is a line in logarithms through the curve's points of at most FITTED passes, extended beyond them; None with
+    fewer than four points.
     """
+    import numpy as np
+
+    found = law(frame)
+    if found is None:
+        return None
+    slope, half, last, missing = found
+    gap = np.log(100 - cosine) - missing
+
+    def crops(slope: float) -> float:
+        return float(np.exp(last + gap / slope)) if slope < 0 else float("inf")
+
+    return crops(slope), crops(slope - half), crops(slope + half)
+
+
+def expected(frame: pd.DataFrame, seen: float) -> float | None:
+    """The centred cosine that the law gives for so many crops times passes."""
+    import numpy as np
+
+    found = law(frame)
+    if found is None:
+        return None
+    slope, _, last, missing = found
+    return float(100 - np.exp(missing + slope * (np.log(seen) - last)))
+
+
+def law(frame: pd.DataFrame) -> tuple[float, float, float, float] | None:
+    """The law's slope in logarithms, half its interval, and its last point: crops times passes, what is missing."""
     import numpy as np
     from scipy.stats import linregress, t
 
-    own = frame[(frame.row == BASE) & (frame.crops > 0)]
+    own = frame[(frame.row == BASE) & (frame.crops > 0) & (frame.passes <= FITTED)]
     if len(own) < 4 or own.cosine.nunique() == 1:
         return None
     seen, missing = np.log(own.crops * own.passes), np.log(100 - own.cosine)
     line = linregress(seen, missing)
     half = line.stderr * t.ppf(0.975, len(own) - 2)
-    last, gap = seen.iloc[-1], np.log(100 - cosine) - missing.iloc[-1]
-
-    def crops(slope: float) -> float:
-        return float(np.exp(last + gap / slope)) if slope < 0 else float("inf")
-
-    return crops(line.slope), crops(line.slope - half), crops(line.slope + half)
+    return line.slope, half, seen.iloc[-1], missing.iloc[-1]
 
 
 def figure(frame: pd.DataFrame):

@@ -175,14 +175,23 @@ def curve_words(line) -> str:
 
 def budget_words(line, own, shelf) -> str:
     """What budget would bring STViT above all that is better off the shelf, if its curve goes on as it began."""
-    first, last = shelf.cosine.max(), own.iloc[-1]
+    fitted, more = own[own.passes <= curve.FITTED], own[own.passes > curve.FITTED]
+    first, last = shelf.cosine.max(), fitted.iloc[-1]
     found = curve.needed(line, first) if first > own.cosine.max() else None
     if found is None:
         return "More of them were not tried."
     likely, least, most = found
+    beyond = ""
+    if len(more):
+        far = more.iloc[-1]
+        law = curve.expected(line, far.crops * far.passes)
+        beyond = (
+            f" That asks for other crops, not more passes: {int(far.passes)} over the same {int(far.crops):,} reach "
+            f"{far.cosine:.1f} ± {far.sd:.1f}, and the law says {law:.1f}."
+        )
     hours = last.cpu_seconds / (last.crops * last.passes) * likely / 3600
     return (
         f"What is missing to 100 falls with a power of crops times passes; if that law goes on beyond the points that "
         f"it was fitted to, {shelf.loc[shelf.cosine.idxmax()].row} ({first:.1f}) is reached at {likely:,.0f} of them "
-        f"({least:,.0f} to {most:,.0f} by the interval of the law's slope), {hours:.1f} hours of one core."
+        f"({least:,.0f} to {most:,.0f} by the interval of the law's slope), {hours:.1f} hours of one core.{beyond}"
     )

@@ -103,7 +103,7 @@ def table(folder: Path = RECORDS) -> pd.DataFrame:
                     "name": name, "row": row, "rank": rank, "kilobytes": round(record["bytes"] / 1000),
                     "mflops": round(record["multiply_adds"] / 1e6), "crops": record["budget"]["train_images"],
                     "passes": record["budget"]["epochs"],
-                    **{key: round(value, 1) for key, value in likeness.items()},
+                    **{key: round(value, 3) for key, value in likeness.items()},
                 }
             )  # fmt: skip
     return pd.DataFrame(lines, columns=list(COLUMNS))

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.cluster_sim.errata import LINES
 from analysis.complexity import default_reading, errata
 from analysis.real_labels.cells import SEEDS, plan, record_of
+from stvit.pretrained import distilled
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
@@ -184,4 +185,16 @@ def test_distilled_students():
             encoding="utf-8"
         )
     )
+    others = results("distilled/shipped.csv").set_index("name")
+    value, cost = others.cosine / 100, others.mflops / others.mflops["stvit_dinov2_small_16"]
+    assert (
+        f"36 tokens {value['stvit_dinov2_small_36']:.3f} (at {cost['stvit_dinov2_small_36']:.2f} times"
+        in TEXT
+    )
+    words = f"BAT {value['bat_dinov2_small_47']:.3f} and EViT {value['evit_dinov2_small_47']:.3f} at keep rate 0.47"
+    assert words in TEXT and set(others.index) == set(distilled())
+    saliency = others.correlation["stvit_r_dinov2_small_16"] / 100
+    assert f"correlates with the dense one by {saliency:.3f}" in TEXT
+    small = others.kilobytes.drop("stvit_dinov2_small_16") / 1000
+    assert f"in {small.min():.1f} to {small.max():.1f} MB each" in TEXT
     assert f"{shipped['bytes'] / 1e6:.1f} MB" in TEXT and f"photographs: {shipped['cosine']:.3f};" in TEXT

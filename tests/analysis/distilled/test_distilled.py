@@ -232,6 +232,9 @@ def test_the_budget_that_a_known_power_law_asks_for():
     frame = pd.DataFrame({"row": BASE, "crops": crops, "passes": 1, "cosine": 100 - 80 * crops**-0.25})
     likely, least, most = curve.needed(frame, 100 - 80 * 40_000**-0.25)
     assert likely == pytest.approx(40_000) and least == pytest.approx(40_000) == pytest.approx(most)
+    assert curve.expected(frame, 40_000) == pytest.approx(100 - 80 * 40_000**-0.25)
+    worn = pd.concat([frame, frame[-1:].assign(passes=8, cosine=10)])  # more passes are not in the law
+    assert curve.needed(worn, 100 - 80 * 40_000**-0.25)[0] == pytest.approx(40_000)
     assert curve.needed(frame[:3], 90) is None
     bent = frame.assign(cosine=np.add(frame.cosine, [0, 0.5, -0.5, 0]))
     likely, least, most = curve.needed(bent, 100 - 80 * 40_000**-0.25)
