@@ -10,7 +10,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
 from stvit.fast.token_linear import for_many_tokens
-from stvit.layers.pooling import Grid
+from stvit.layers.pooling import Grid, is_whole
 from stvit.models.lvvit import LVViT, ReducedLVViT, STViTLVViT
 from stvit.models.recovered_vit import RECOVERY_CHOICES, STViTR, STViTRDistilled
 from stvit.models.reduced_vit import ReducedTokens, ReducedViT, find_method, method_choices
@@ -121,12 +121,26 @@ def recovered(
             "where the STGM stands"
         )
     if choices.get("units") is not None:
-        choices["units"] = [list(unit) for unit in choices["units"]]
+        choices["units"] = whole_units(choices["units"])
     sparse = equipped(
         model, RECOVERED[type(model)], {**choices, "num_semantic_tokens": 16 if tokens is None else tokens}
     )
     sparse._model_args["recovery"] = True
     return sparse
+
+
+def whole_units(units: Sequence[Sequence[int]]) -> list[list[int]]:
+    """``units`` as lists of four whole numbers, or ValueError."""
+    try:
+        found = [list(unit) for unit in units]
+    except TypeError:
+        found = []
+    if not found or not all(len(unit) == 4 and all(map(is_whole, unit)) for unit in found):
+        raise ValueError(
+            f"units={units!r}: each is four numbers of layers, (image, stgm, semantic, recovery), such as "
+            "[(3, 2, 1, 1), (1, 2, 1, 1)] of 12 layers"
+        )
+    return found
 
 
 def densify_plain(model: nn.Module) -> nn.Module:

@@ -234,7 +234,8 @@ def check_semantic_choices(choices: dict) -> None:
     unknown = sorted(set(choices) - set(SEMANTIC_CHOICES))
     if unknown:
         names = ", ".join(("tokens", "at", *SEMANTIC_CHOICES[2:]))
-        raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}")
+        more = ", and with recovery=True units and reuse" if unknown[0] in ("units", "reuse") else ""
+        raise ValueError(f"stvit has no choice {unknown[0]!r}; it has {names}{more}")
 
 
 class STViT(SemanticTokens, VisionTransformer):
