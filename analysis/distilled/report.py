@@ -90,7 +90,7 @@ PROBES_TEXT = (
     f"A linear probe on frozen features: Fashion-MNIST enlarged to {SIZE} pixels, {probes.TRAIN:,} training and "
     f"{probes.TEST:,} test images, a logistic regression for each model. top1 and half: per cent, and half the 95 % "
     "interval over test images; difference, half_width: to the dense model, paired by image. Students learned from "
-    "photographs, of which none is like these images."
+    "photographs, of which none is like these images, and each is one training."
 )
 
 PILOT_TEXT = (

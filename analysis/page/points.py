@@ -177,6 +177,18 @@ def distilled(read: Read) -> str:
     )
 
 
+def probed(read: Read) -> str:
+    top1 = read("distilled/probes").set_index("model").top1
+    few, evit, bat = (
+        top1[name] for name in ("stvit_dinov2_small_16", "evit_dinov2_small_47", "bat_dinov2_small_47")
+    )
+    return (
+        "**What do the students' features know of classes that they never learned?** A linear probe on Fashion-MNIST "
+        f"names {few:.1f} % rightly from STViT's 16 tokens, {top1['dense']:.1f} % from the dense model, and at STViT's "
+        f"multiply-adds {evit:.1f} % from EViT, {bat:.1f} % from BAT."
+    )
+
+
 def real_labels(read: Read) -> str:
     tokens, table = read("real_labels/stvit_table1").set_index("row"), read("real_labels/conclusions")
     dense, fewest = tokens.iloc[0], tokens.iloc[1]
@@ -285,6 +297,7 @@ POINTS = (
     Point("attention_maps", "student_claims", semantic_tokens),
     Point("token_maps", "real_claims", diverse, leads=True),
     Point("distilled", "conclusions", distilled, leads=True),
+    Point("distilled", "probes", probed),
     Point("real_labels", "stvit_table1", real_labels, leads=True),
     Point("cluster_sim", "grid", recovery, leads=True),
     Point("conclusions", "conclusions", together),

@@ -176,6 +176,18 @@ def test_distilled_students():
     )
     chance = results("distilled/stvit_table4.csv").set_index("row").loc["random"]
     assert f"at random, by {chance.difference:.1f} ± {chance.half_width:.1f} (this pair alone" in TEXT
+    probes = results("distilled/probes.csv").set_index("model").top1
+    said = "names {:.1f} % rightly from STViT with 16 tokens, {:.1f} % from the dense model, {:.1f} % from EViT, "
+    names = (
+        "stvit_dinov2_small_16",
+        "dense",
+        "evit_dinov2_small_47",
+        "bat_dinov2_small_47",
+        "ToMe, off the shelf",
+    )
+    assert (said + "{:.1f} % from BAT and {:.1f} % from ToMe off the shelf").format(
+        *probes[list(names)]
+    ) in TEXT
     curve = results("distilled/curve.csv")
     shelf = curve[curve.crops == 0].set_index("row").cosine / 100
     words = "untrained {:.3f}; off the shelf at like FLOPs EViT {:.3f}, BAT {:.3f}, and ToMe {:.3f}"
