@@ -117,7 +117,14 @@ def figure(frame: pd.DataFrame):
         }
         for one in frame[frame.row != BASE].itertuples():
             ax.axhline(one.cosine, ls="--", color=colors[one.row], label=f"{one.row}, off the shelf")
+        many = own[own.passes > FITTED]
+        ax.plot(
+            many.crops * many.passes, many.cosine, "o", ms=3, color="white", zorder=5
+        )  # hollow: known crops again
         ax.set_xscale("symlog", linthresh=500)
+        ax.set_xlim(-40, 1.3 * seen.max())
+        ax.set_xticks(seen, [f"{number:,}" for number in seen], fontsize=6.5)
+        ax.minorticks_off()
         ax.set(xlabel="crops learned from, times passes", ylabel="centred cosine (hundredths)")
         ax.legend()
     return fig

@@ -54,7 +54,8 @@ def write(out: Path | None = None, cells: Path = CELLS) -> int:
         report.table("curve", line, "STViT by its budget, and methods at like FLOPs off the shelf.")
         if len(line[line.row == BASE]) > 1:
             report.figure(
-                "curve", curve.figure(line), "Likeness to the teacher by the crops learned from; bars: one spread.",
+                "curve", curve.figure(line),
+                "Likeness to the teacher by the crops learned from; bars: one spread; hollow: more than two passes.",
                 "Centred cosine against crops, rising, with horizontal lines of EViT, BAT and ToMe off the shelf",
             )  # fmt: skip
         known = tables.pilot()
