@@ -55,9 +55,8 @@ class Distill:
         theirs = {name for name, _ in teacher.named_parameters()}
         self.fresh = {name for name, _ in student.named_parameters()} - theirs
         self.student, self.train, self.held_out, self.full = student, train, held_out, full
-        self.center = train.features.float().mean(dim=0)[
-            None
-        ]  # (1, C); with maps (2, C), of the map's tokens too
+        # what is common to all images: (1, C), with maps (2, C), that of the map's tokens too
+        self.center = train.features.float().mean(dim=0, keepdim=True)
 
     def open_source(self, config: TrainConfig, share: Share) -> TaughtSource:
         if config.map_weight:
