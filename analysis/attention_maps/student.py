@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from analysis.attention_maps import figures, measure
 from analysis.attention_maps.capture import Captured, capture
+from analysis.attention_maps.real import SHOWN
 from analysis.bootstrap import by_photograph, claim, draws
 from analysis.crops import cut, middles
 from analysis.images import normalised
 from analysis.shared.models import REAL, Subject, open_pretrained
+from analysis.shared.saliency import read_saliency, salient_patches
 from stvit.data.photographs import shipped
 from stvit.pretrained import distilled
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 STUDENT, ALONE, SIZE = "stvit_dinov2_small_16", "stvit_dinov2_small_16_global", 126
 CROPS, BATCH, SALIENT = 200, 50, 0.2  # the share of an image's patches that are called salient
-SHOWN = ("astronaut", "chelsea", "coffee")
 FIXED = 0.4  # above chance: "nearly all the images"
 TEXTS = {
     "own_window": "share of a map in its own window, first STGM layer",
@@ -59,12 +59,10 @@ def measured(subject: Subject, crops: Crops, saliency: Tensor) -> Found:
     for start in range(0, len(crops.images), BATCH):
         maps = capture(subject.model, normalised(crops.images[start : start + BATCH], subject.model))
         parts.append(of_maps(maps, saliency[start : start + BATCH]))
-        inward.append(
-            maps.to_semantic[0].mean(1).sum(-1)
-        )  # (B, M): of each row, what goes to semantic tokens
+        inward.append(maps.to_semantic[0].mean(1).sum(-1))  # (B, M): what a row gives to semantic tokens
         looked_at.append(
             torch.stack([layer.mean((1, 2)) for layer in maps.after]).mean(0)
-        )  # (B, M), by column
+        )  # (B, M): by column
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     scores = {"looks_inward": torch.cat(inward), "looked_at": torch.cat(looked_at)}
     usual = {name: measure.agreement(found) for name, found in scores.items()}
@@ -79,37 +77,27 @@ def measured(subject: Subject, crops: Crops, saliency: Tensor) -> Found:
 def of_maps(maps: Captured, salient: Tensor) -> dict[str, np.ndarray]:
     """Of each crop; the maps' heads are averaged, and what they give to other than image tokens is left out."""
     one, two = (weights.mean(1) / weights.mean(1).sum(-1, keepdim=True) for weights in maps.to_image[:2])
-    inside = measure.windows(maps.grid, maps.semantic_grid).float()  # (M, N)
-    where = measure.places(maps.grid)
-    centres = inside @ where / inside.sum(1, keepdim=True)  # (M, 2)
-    apart = torch.cdist(one @ where, centres.expand(len(one), -1, -1))  # (B, M, M)
-    own, count = apart.diagonal(dim1=1, dim2=2).mean(1), apart.shape[1]
-    others = (apart.sum((1, 2)) - own * count) / (count * (count - 1))
+    near = [measure.locality(rows[None], maps.grid, maps.semantic_grid) for rows in one]
     return {
-        "own_window": (one * inside).sum(2).mean(1).numpy(),
-        "own_window_even": inside.mean().expand(len(one)).numpy(),
-        "apart": (others - own).numpy(),
+        "own_window": np.array([place["window_share"] for place in near]),
+        "own_window_even": np.array([place["window_even"] for place in near]),
+        "apart": np.array([place["distance_other"] - place["distance"] for place in near]),
         "salient": (one @ salient.float()[..., None]).mean((1, 2)).numpy(),
         "salient_later": (two @ salient.float()[..., None]).mean((1, 2)).numpy(),
         "overlap": np.array([measure.row_overlap(rows[None]) for rows in one]),
     }
 
 
-def salient_patches(images: np.ndarray, size: int = SIZE, share: float = SALIENT) -> Tensor:
+def salient(images: np.ndarray) -> Tensor:
     """(B, N): the fifth of an image's patches that the dense model's saliency head finds most salient."""
     import stvit
 
-    dense, head, found = open_pretrained(REAL, size), stvit.saliency_head(), []
-    grid = dense.model.patch_embed.grid_size
+    dense = open_pretrained(REAL, SIZE)
+    grid, prefix = dense.model.patch_embed.grid_size, dense.model.num_prefix_tokens
+    parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
     with torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            pixels = normalised(images[start : start + BATCH], dense.model)
-            tokens = dense.model.forward_features(pixels)[:, dense.model.num_prefix_tokens :]
-            maps = head(tokens.transpose(1, 2).unflatten(2, grid), pixels.shape[-2:])
-            found.append(F.adaptive_avg_pool2d(maps[:, None], grid).flatten(1))
-    values = torch.cat(found)
-    count = round(share * values.shape[1])
-    return torch.zeros_like(values, dtype=torch.bool).scatter(1, values.topk(count).indices, True)
+        tokens = [dense.model.forward_features(normalised(part, dense.model))[:, prefix:] for part in parts]
+    return salient_patches(read_saliency(stvit.saliency_head(), torch.cat(tokens), grid), grid, SALIENT)
 
 
 def claims(found: Found, owner: np.ndarray, alone: Found | None = None) -> pd.DataFrame:
@@ -167,8 +155,8 @@ def at_hand(count: int = CROPS) -> tuple[dict[str, Subject], Crops, dict[str, Fo
     """The students that are there, crops of photographs, and what was measured on them."""
     students = {name: open_pretrained(name, SIZE) for name in (STUDENT, ALONE) if name in distilled()}
     crops = cut(shipped(), count, SIZE)
-    salient = salient_patches(crops.images)
-    return students, crops, {name: measured(one, crops, salient) for name, one in students.items()}
+    marked = salient(crops.images)
+    return students, crops, {name: measured(one, crops, marked) for name, one in students.items()}
 
 
 def write(r: Report, count: int = CROPS) -> pd.DataFrame:
@@ -206,9 +194,7 @@ def write(r: Report, count: int = CROPS) -> pd.DataFrame:
             pictures[:shown], [own.to_image[layer].mean(1)[n] for n in range(shown)], own.grid, outlines,
             [f"{STUDENT}: layer {first + layer}, {one.name}" for one in photographs[:shown]],
         )  # fmt: skip
-        r.figure(
-            name, drawn, text, alt="Two photographs, and beside each a heat map for every semantic token"
-        )
+        r.figure(name, drawn, text, alt="Photographs, and beside each a heat map for every semantic token")
     r.figure(
         "real_figure4a",
         figures.second_layer(
@@ -220,7 +206,9 @@ def write(r: Report, count: int = CROPS) -> pd.DataFrame:
     )
     r.figure(
         "real_figure4c",
-        after(own, found[STUDENT], first, photographs[0].name),
+        figures.squares(
+            [layer[:1] for layer in own.after], first + len(own.to_image), f"{STUDENT}: rows look at columns"
+        ),
         f"Figure 4c, {photographs[0].name}. Token {found[STUDENT].looked_at} is looked at most in "
         f"{value[TEXTS['looked_at']]:.0%} of the images (by chance {found[STUDENT].chance['looked_at']:.0%}).",
         alt="Square attention maps among semantic tokens, one for each layer behind the STGM",
@@ -238,9 +226,3 @@ def write(r: Report, count: int = CROPS) -> pd.DataFrame:
             alt="A photograph, and a heat map for every semantic token of another model",
         )  # fmt: skip
     return judged
-
-
-def after(maps: Captured, found: Found, first: int, label: str):
-    """The layers behind the STGM side by side."""
-    layers = [layer[:1] for layer in maps.after]
-    return figures.squares(layers, first + len(maps.to_image), f"{STUDENT}: {label}, rows look at columns")

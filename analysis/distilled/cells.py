@@ -71,12 +71,12 @@ class World:
 
     @cached_property
     def saliency(self) -> Tensor:
-        """(n, pixels): what the trained head reads from the teacher's maps of the held-out crops."""
+        """(n, H, W): what the trained head reads from the teacher's maps of the held-out crops."""
         import stvit
-        from analysis.distilled.maps import saliency
+        from analysis.shared.saliency import read_saliency
 
         test = next(iter(self.test.values()))
-        return saliency(stvit.saliency_head(), test.maps, test.grid)
+        return read_saliency(stvit.saliency_head(), test.maps, test.grid)
 
 
 def open_world(

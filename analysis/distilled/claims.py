@@ -9,7 +9,7 @@ allows MARGIN points of centred cosine, which was named before any cell ran. A c
 
 Rows of Tables 1, 7 and 8, whose conclusions five seeds could not tell, were trained from five more. Their p values
 are doubled in step 3, for the second look. Since the first look had all of the 5 %, the chance of a wrong verdict is
-bounded by 7.5 %. BAT's tables got no more seeds: at the differences that five found, their steps would take a hundred.
+bounded by 7.5 %. BAT's tables got no more seeds: their smallest steps lie far within their intervals.
 STViT-R's table compares the correlation of saliency maps, all others the class feature.
 
 A conclusion holds if all its comparisons do, and fails if one does. Two other ways are listed beside it. ``one

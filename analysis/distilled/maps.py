@@ -10,13 +10,12 @@ import torch.nn.functional as F
 
 from analysis.bootstrap import by_photograph
 from analysis.shared.likeness import correlation
+from analysis.shared.saliency import BATCH, read_saliency
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from stvit.training.taught import Taught
-
-BATCH = 100
 
 
 def fidelity(maps: Tensor, train: Taught, test: Taught, dense: Tensor, owner: Tensor) -> dict:
@@ -31,17 +30,9 @@ def fidelity(maps: Tensor, train: Taught, test: Taught, dense: Tensor, owner: Te
     places = torch.cat(
         [F.cosine_similarity(one - center, two.float() - center, dim=2).mean(dim=1) for one, two in parts]
     )
-    found = correlation(saliency(stvit.saliency_head(), maps, test.grid), dense)
+    found = correlation(read_saliency(stvit.saliency_head(), maps, test.grid).flatten(1), dense.flatten(1))
     return {
         "correlation": round(float(found.mean()), 6),
         "correlation_by_photograph": by_photograph(found.numpy(), np.asarray(owner)).round(6).tolist(),
         "places": round(float(places.mean()), 6),
     }
-
-
-@torch.inference_mode()
-def saliency(head: nn.Module, maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(n, N, C) → (n, pixels), at the size that the head's layers give, before it is made larger."""
-    size = tuple(2**head.steps * side for side in grid)
-    parts = (part.float().transpose(1, 2).unflatten(2, grid) for part in maps.split(BATCH))
-    return torch.cat([head(part, size).flatten(1) for part in parts])

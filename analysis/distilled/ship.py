@@ -21,17 +21,8 @@ FILES, RECORDS = ROOT / "stvit" / "distilled", RESULTS / "distilled" / "shipped"
 BUDGET = dict(train_images=2500, epochs=2, lr=5e-4)
 CHECK_CROPS = 40  # of PyPI's photographs, on which a fresh clone can compute the cosine again
 COLUMNS = (
-    "name",
-    "row",
-    "rank",
-    "kilobytes",
-    "mflops",
-    "cosine",
-    "retrieved",
-    "correlation",
-    "crops",
-    "passes",
-)
+    "name", "row", "rank", "kilobytes", "mflops", "cosine", "retrieved", "correlation", "crops", "passes",
+)  # fmt: skip
 
 
 class Shipment(NamedTuple):
@@ -69,9 +60,8 @@ def ship(name: str, world: World, scratch: Path | None = None) -> Path:
     again = add_difference(
         stvit.sparsify(copy.deepcopy(world.teacher), method=row.method, **row.choices), path
     )
-    found = measured(
-        again, world, student.unchanged_layers, maps=row.maps
-    )  # as it is read back, in full precision
+    # of the file as it is read back, in full precision
+    found = measured(again, world, student.unchanged_layers, maps=row.maps)
     scores = {key: value for key, value in found.items() if not key.endswith("by_photograph")}
     about |= {**scores, "check": check(again, world.teacher)}
     save_difference(student, world.teacher, path, rank, about)

@@ -20,13 +20,6 @@ def labels_of(assignment: Tensor | None, count: int, batch: int) -> Tensor:
     return torch.where(best > 0, label, DROPPED)
 
 
-def salient_patches(saliency: Tensor, grid: tuple[int, int], share: float) -> Tensor:
-    """(B, H, W) → (B, N) truth values, as many in each image."""
-    means = F.adaptive_avg_pool2d(saliency[:, None], grid).flatten(1)  # (B, N)
-    count = round(share * means.shape[1])
-    return torch.zeros_like(means, dtype=torch.bool).scatter_(1, means.topk(count, dim=1).indices, True)
-
-
 def sizes_of(labels: Tensor, tokens: int) -> Tensor:
     """(B, N): how many patches are in the token that each patch is in; 0 if it was dropped."""
     sizes = F.one_hot(labels + 1, tokens + 1).sum(1)  # (B, 1 + M), the dropped ones first

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from analysis.offtheshelf import fates
 from analysis.shared.likeness import correlation
+from analysis.shared.saliency import salient_patches
 from stvit.models.reduced_vit import put_back
 from stvit.reduce import Plan, compose
 
@@ -110,7 +111,7 @@ def compare(found: Outputs, dense: Outputs, grid: tuple[int, int]) -> dict[str, 
     if found.saliency is not None:
         values["correlation"] = correlation(found.saliency.flatten(1), dense.saliency.flatten(1))
         values["iou"] = overlap(salient(found.saliency.flatten(1)), salient(dense.saliency.flatten(1)))
-        values |= fates.fate(found.labels, found.tokens, fates.salient_patches(dense.saliency, grid, SALIENT))
+        values |= fates.fate(found.labels, found.tokens, salient_patches(dense.saliency, grid, SALIENT))
     return values
 
 

@@ -6,14 +6,13 @@ The paper has these units in Swin's third stage, a window at a time. In a plain 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from stvit.fast.groups import POOLING, in_groups
 from stvit.fast.token_linear import for_many_tokens
@@ -21,12 +20,12 @@ from stvit.layers.attention import ContextBlock
 from stvit.layers.pooling import Grid, IntraInterPooling
 from stvit.layers.semantic import GlobalCenters
 from stvit.models.dumbbell import Dumbbell, plan_units
-from stvit.models.intermediates import Intermediates, to_map
+from stvit.models.intermediates import to_map
 from stvit.models.semantic_layers import semantic_layers
-from stvit.models.vit import refuse_nothing
+from stvit.models.vit import LayeredTokens
 
 
-class RecoveredTokens(Intermediates):
+class RecoveredTokens(LayeredTokens):
     """What STViT-R adds to a timm ViT; mixed into the ViT's own class. Each unit has, in this order,
 
     1. image layers, which update the image tokens X,
@@ -73,35 +72,12 @@ class RecoveredTokens(Intermediates):
         self.blocks = nn.Sequential(*blocks)
         self.initial = nn.ModuleList(initial[:1] if reuse else initial)
         self.num_semantic_tokens, self.semantic_grid = made.num_tokens, made.tokens
-        patch = self.feature_info[0]["reduction"]
-        coarse = round(patch * math.sqrt(grid[0] * grid[1] / made.num_tokens))
-        self.feature_info = [
-            dict(info, reduction=coarse if on_few(role) else patch)
-            for info, (role, _, _) in zip(self.feature_info, self.plan, strict=True)
-        ]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, channels, height, width) → (B, prefix + N, C), after the final norm."""
-        return self.norm(self.forward_layers(x))
-
-    def forward_layers(self, images: Tensor, trace: list[Tensor] | None = None) -> Tensor:
-        """All layers in order; ``trace`` collects what each of them returns."""
-        refuse_nothing(images)
-        x = self._pos_embed(self.patch_embed(images))
-        x = self.norm_pre(self.patch_drop(x))  # (B, prefix + N, C)
-        return self.forward_from(x, self.patch_embed.dynamic_feat_size(images.shape[-2:]), 0, trace)
+        self.tell_reductions([on_few(role) for role, _, _ in self.plan])
 
     def forward_from(self, x: Tensor, grid: Grid, done: int, trace: list[Tensor] | None = None) -> Tensor:
         """The layers after the first ``done`` ones, all image layers, whose tokens ``x`` are: (B, prefix + N, C)."""
 
-        def run(block: nn.Module, *tokens: Tensor) -> Tensor:
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                return checkpoint(block, *tokens, use_reentrant=False)
-            return in_groups(block, *tokens)
-
+        run = partial(self.run_layer, trace)
         prefix, s, y = self.num_prefix_tokens, None, x
         for (role, place, unit), block in list(zip(self.plan, self.blocks, strict=False))[done:]:
             if role == "image":
@@ -113,8 +89,6 @@ class RecoveredTokens(Intermediates):
                 s = y = run(block, s)  # (B, prefix + M, C)
             else:
                 x = y = run(block, torch.cat([s[:, :prefix], x[:, prefix:]], dim=1), s)  # (B, prefix + N, C)
-            if trace is not None:
-                trace.append(y)
         return y
 
     def initial_centers(self, unit: int, x: Tensor, before: Tensor | None, grid: Grid) -> Tensor:
@@ -182,7 +156,7 @@ class STViTRDistilled(RecoveredTokens, VisionTransformerDistilled):
     """The same with DeiT's distillation token."""
 
 
-RECOVERY_CHOICES = ("recovery", *tuple(inspect.signature(RecoveredTokens.equip).parameters)[2:])
+RECOVERY_CHOICES = ("recovery", *list(inspect.signature(RecoveredTokens.equip).parameters)[2:])
 
 
 def default_units(depth: int) -> tuple[Dumbbell, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from functools import partial
 
 import torch
 from timm.layers import global_pool_nlc
@@ -20,7 +21,49 @@ from stvit.models.semantic_layers import semantic_layers
 from stvit.reduce.plan import read_back
 
 
-class SemanticTokens(Intermediates):
+class LayeredTokens(Intermediates):
+    """A timm ViT that embeds an image as ever and has its own way through the layers, ``forward_from``."""
+
+    num_semantic_tokens: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, channels, height, width) → the last layer's tokens (B, n, C), after the final norm."""
+        return self.norm(self.forward_layers(x))
+
+    def forward_layers(self, images: Tensor, trace: list[Tensor] | None = None) -> Tensor:
+        """All layers in order; ``trace`` collects what each of them returns."""
+        refuse_nothing(images)
+        x = self._pos_embed(self.patch_embed(images))
+        x = self.norm_pre(self.patch_drop(x))  # (B, prefix + N, C)
+        return self.forward_from(x, self.patch_embed.dynamic_feat_size(images.shape[-2:]), 0, trace)
+
+    def forward_from(self, x: Tensor, grid: Grid, done: int, trace: list[Tensor] | None = None) -> Tensor:
+        """The layers after the first ``done`` ones, whose tokens ``x`` are."""
+        raise NotImplementedError
+
+    def run_layer(self, trace: list[Tensor] | None, block: nn.Module, *tokens: Tensor) -> Tensor:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            y = checkpoint(block, *tokens, use_reentrant=False)
+        else:
+            y = in_groups(block, *tokens)
+        if trace is not None:
+            trace.append(y)
+        return y
+
+    def tell_reductions(self, few: list[bool]) -> None:
+        """Say in timm's ``feature_info`` how coarse each layer's map is; ``few``: it is one of semantic tokens."""
+        patch, (rows, columns) = self.feature_info[0]["reduction"], self.patch_embed.grid_size
+        coarse = round(patch * math.sqrt(rows * columns / self.num_semantic_tokens))
+        self.feature_info = [
+            dict(info, reduction=coarse if semantic else patch)
+            for info, semantic in zip(self.feature_info, few, strict=True)
+        ]
+
+
+class SemanticTokens(LayeredTokens):
     """What STViT adds to a timm ViT; mixed into the ViT's own class.
 
     1. Base layers 1 … at−1 update the image tokens X.
@@ -70,39 +113,12 @@ class SemanticTokens(Intermediates):
         self.initial, self.position, self.stgm = made.initial, made.position, made.stgm
         self.num_semantic_tokens, self.semantic_grid = made.num_tokens, made.tokens
         self.num_kept_prefix_tokens = prefix[1]
-        patch = self.feature_info[0]["reduction"]
-        coarse = round(patch * math.sqrt(grid[0] * grid[1] / made.num_tokens))
-        self.feature_info = [
-            dict(info, reduction=coarse if i >= made.stgm.start else patch)
-            for i, info in enumerate(self.feature_info)
-        ]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, channels, height, width) → (B, M, C), after the final norm."""
-        return self.norm(self.forward_layers(x))
-
-    def forward_layers(self, images: Tensor, trace: list[Tensor] | None = None) -> Tensor:
-        """All layers in order; ``trace`` collects what each of them returns."""
-        refuse_nothing(images)
-        x = self._pos_embed(self.patch_embed(images))
-        x = self.norm_pre(self.patch_drop(x))  # (B, prefix + N, C)
-        return self.forward_from(x, self.patch_embed.dynamic_feat_size(images.shape[-2:]), 0, trace)
+        self.tell_reductions([i >= made.stgm.start for i in range(len(self.blocks))])
 
     def forward_from(self, x: Tensor, grid: Grid, done: int, trace: list[Tensor] | None = None) -> Tensor:
         """The layers after the first ``done`` ones of the base module, whose tokens ``x`` are: (B, M, C)."""
 
-        def run(block: nn.Module, *tokens: Tensor) -> Tensor:
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                y = checkpoint(block, *tokens, use_reentrant=False)
-            else:
-                y = in_groups(block, *tokens)
-            if trace is not None:
-                trace.append(y)
-            return y
-
+        run = partial(self.run_layer, trace)
         base, generate, semantic = self._parts()
         for block in base[done:]:
             x = run(block, x)  # (B, prefix + N, C)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from analysis.offtheshelf.fates import DROPPED, alike, diversity, fate, labels_of, salient_patches, sizes_of
+from analysis.offtheshelf.fates import DROPPED, alike, diversity, fate, labels_of, sizes_of
+from analysis.shared.saliency import salient_patches
 
 LABELS = torch.tensor([[0, 0, 1, DROPPED, 2, 2]])
 
